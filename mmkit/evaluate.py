@@ -1,0 +1,198 @@
+"""Statistics for comparing models, and the table of claims that ends every lesson."""
+
+import html
+import operator
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+COMPARISONS: dict[str, Callable[[float, float], bool]] = {
+    ">=": operator.ge,
+    ">": operator.gt,
+    "<=": operator.le,
+    "<": operator.lt,
+    "==": operator.eq,
+}
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate with a confidence interval. All three numbers have the unit of what was measured."""
+
+    estimate: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.estimate:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+
+def bootstrap(values: np.ndarray, *, level: float = 0.95, resamples: int = 2000, seed: int = 0) -> Interval:
+    """The mean of one number per example, with a percentile bootstrap interval.
+
+    For an accuracy pass `predicted == labels`, one boolean per test example.
+
+    Args:
+        values: shape `(examples,)`, numbers or booleans, one per independent example.
+        level: the share of repeated experiments whose interval should hold the true mean.
+        resamples: how many times to draw the examples again, with replacement.
+        seed: seed of the draws.
+
+    Raises:
+        ValueError: if `values` is not one finite number per example, for at least two examples.
+
+    Source: Efron (1979), Bootstrap methods: another look at the jackknife.
+    """
+    numbers = np.asarray(values, dtype=float)
+    if numbers.ndim != 1 or len(numbers) < 2 or not np.isfinite(numbers).all():
+        raise ValueError(
+            f"bootstrap wants one finite number per example, shape (examples,) with two or more: got shape {numbers.shape}"
+            + ("" if np.isfinite(numbers).all() else " holding NaN or infinity")
+        )
+    result = stats.bootstrap(
+        (numbers,),
+        np.mean,
+        confidence_level=level,
+        n_resamples=resamples,
+        method="percentile",
+        vectorized=True,
+        batch=max(1, 10_000_000 // len(numbers)),
+        rng=np.random.default_rng(seed),
+    )
+    return Interval(float(numbers.mean()), float(result.confidence_interval.low), float(result.confidence_interval.high))
+
+
+def paired_bootstrap(
+    first: np.ndarray, second: np.ndarray, *, level: float = 0.95, resamples: int = 2000, seed: int = 0
+) -> Interval:
+    """The mean of `first - second` with its interval, for two models tested on the same examples.
+
+    Both models see every redrawn test set, so what makes an example hard for both cancels. If the interval does not
+    hold 0, the difference is more than the luck of the test set. It says nothing of the luck of training: repeat the
+    training under other seeds for that.
+
+    Args:
+        first, second: shape `(examples,)`, one number or boolean per example, in the same order of examples.
+        level, resamples, seed: as in `bootstrap`.
+
+    Raises:
+        ValueError: if the two differ in shape, or are no valid `values` of `bootstrap`.
+    """
+    first, second = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
+    if first.shape != second.shape:
+        raise ValueError(
+            f"paired_bootstrap wants the same examples for both models: got shapes {first.shape} and {second.shape}"
+        )
+    return bootstrap(first - second, level=level, resamples=resamples, seed=seed)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One row of the table: the claim in words, what was measured, and the bound that it has to meet."""
+
+    text: str
+    value: float
+    comparison: str
+    bound: float
+
+    @property
+    def holds(self) -> bool:
+        return bool(COMPARISONS[self.comparison](self.value, self.bound))
+
+
+class ClaimFailed(AssertionError):
+    """A claim of the lesson does not hold in this run."""
+
+
+class Claims:
+    """The claims of a lesson, each with the number that was measured for it.
+
+    Example:
+        claims = Claims()
+        claims.check("fusion beats the best single modality", fused - best, ">=", 0.08)
+        claims.table()
+
+    `table` shows all claims, those that failed too, and then raises `ClaimFailed` if any did: this is what makes a
+    lesson's test fail when its text is no longer true. A claim of the same text replaces the earlier one, so that a
+    cell can run twice.
+    """
+
+    def __init__(self) -> None:
+        self._claims: dict[str, Claim] = {}
+
+    def check(self, text: str, value: float, comparison: str, bound: float) -> None:
+        """Adds the claim `text`: `value comparison bound`.
+
+        Args:
+            text: what is claimed, in words a reader can check against the lesson.
+            value: the measured number. NaN meets no bound.
+            comparison: ">=", ">", "<=", "<" or "==".
+            bound: the number to meet.
+
+        Raises:
+            ValueError: if `text` is empty, `comparison` is unknown, or a number is not one number.
+        """
+        if not text.strip():
+            raise ValueError("a claim wants a text that says what is claimed")
+        if comparison not in COMPARISONS:
+            raise ValueError(f"unknown comparison {comparison!r}: use one of {', '.join(COMPARISONS)}")
+        numbers = []
+        for name, number in (("value", value), ("bound", bound)):
+            if np.size(number) != 1 or np.asarray(number).dtype.kind not in "biuf":
+                raise ValueError(f"the {name} of claim {text!r} must be one number: got {number!r}")
+            numbers.append(float(np.asarray(number).item()))
+        self._claims[text] = Claim(text, numbers[0], comparison, numbers[1])
+
+    def table(self) -> None:
+        """Shows the table of claims.
+
+        Raises:
+            ClaimFailed: if a claim does not hold. The table is shown first.
+            ValueError: if no claim was made.
+        """
+        if not self._claims:
+            raise ValueError("no claim was checked: call check() before table()")
+        rows = list(self._claims.values())
+        _show(_Table(rows))
+        failed = [claim for claim in rows if not claim.holds]
+        if failed:
+            raise ClaimFailed(
+                "; ".join(f"{claim.text}: {claim.value:.4g} is not {claim.comparison} {claim.bound:g}" for claim in failed)
+            )
+
+
+class _Table:
+    """Claims as plain text, and as HTML where there is a page to show it on."""
+
+    def __init__(self, claims: list[Claim]) -> None:
+        self._rows = [
+            (claim.text, f"{claim.value:.4g}", f"{claim.comparison} {claim.bound:g}", "holds" if claim.holds else "FAILS")
+            for claim in claims
+        ]
+
+    def __repr__(self) -> str:
+        table = [("claim", "measured", "bound", "verdict"), *self._rows]
+        widths = [max(len(row[column]) for row in table) for column in range(4)]
+        return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in table)
+
+    def _repr_html_(self) -> str:
+        head = "".join(f"<th style='text-align:left'>{name}</th>" for name in ("Claim", "Measured", "Bound", "Verdict"))
+        body = "".join(
+            "<tr>" + "".join(f"<td style='text-align:left'>{html.escape(cell)}</td>" for cell in row) + "</tr>"
+            for row in self._rows
+        )
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _show(thing: object) -> None:
+    try:
+        from IPython import get_ipython
+        from IPython.display import display
+    except ImportError:
+        get_ipython = None
+    if get_ipython is not None and get_ipython() is not None:
+        display(thing)
+    else:
+        print(thing)

@@ -1,0 +1,113 @@
+"""The few plots that more than one lesson needs. Each returns its axes, and reads well when printed in grey."""
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+
+from mmkit.evaluate import Interval
+
+# Dark to light, so that they stay apart in grey too; chosen from the colour-blind safe set of Okabe and Ito (2008).
+COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#E69F00", "#56B4E9")
+MARKERS = ("o", "s", "^", "D", "v", "P")
+
+
+def use_style() -> None:
+    """Sets the course's look for every figure that follows: small pictures, plain axes, colours that survive grey."""
+    plt.rcParams.update(
+        {
+            "figure.dpi": 80,
+            "savefig.dpi": 80,
+            "figure.constrained_layout.use": True,
+            "figure.figsize": (6.4, 3.2),
+            "axes.prop_cycle": plt.cycler(color=COLOURS) + plt.cycler(marker=MARKERS),
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "lines.markersize": 4,
+            "image.cmap": "gray",
+        }
+    )
+
+
+def image_grid(images: np.ndarray, titles: Sequence[str] | None = None, *, columns: int = 10, size: float = 1.0) -> np.ndarray:
+    """Small grey pictures in a grid.
+
+    Args:
+        images: shape `(count, height, width)` or `(count, height, width, 1)`.
+        titles: one per picture, or None.
+        columns: pictures a row.
+        size: width and height of a picture in inches.
+
+    Returns:
+        The axes, shape `(rows, columns)`.
+
+    Raises:
+        ValueError: if `images` has another rank, or `titles` another length.
+    """
+    images = np.asarray(images)
+    if images.ndim == 4 and images.shape[-1] == 1:
+        images = images[..., 0]
+    if images.ndim != 3:
+        raise ValueError(f"image_grid wants shape (count, height, width) or (count, height, width, 1): got {images.shape}")
+    if titles is not None and len(titles) != len(images):
+        raise ValueError(f"image_grid wants one title per picture: got {len(titles)} for {len(images)}")
+    rows = -(-len(images) // columns)
+    _, axes = plt.subplots(
+        rows, columns, figsize=(columns * size, rows * (size + (0.25 if titles else 0.0))), squeeze=False
+    )
+    for place, ax in enumerate(axes.flat):
+        ax.axis("off")
+        if place < len(images):
+            ax.imshow(images[place])
+            if titles is not None:
+                ax.set_title(titles[place], fontsize=9)
+    return axes
+
+
+def intervals(results: Mapping[str, Interval], *, xlabel: str, ax: Axes | None = None) -> Axes:
+    """One row per result: its estimate as a dot, its interval as a line.
+
+    Args:
+        results: from a name to what was measured, drawn from top to bottom.
+        xlabel: what was measured, with its unit.
+        ax: where to draw; a new figure if None.
+    """
+    if ax is None:
+        _, ax = plt.subplots(figsize=(6.4, 0.8 + 0.3 * len(results)))
+    for row, result in enumerate(results.values()):
+        ax.plot([result.low, result.high], [row, row], color=COLOURS[1], marker="", linewidth=2)
+        ax.plot(result.estimate, row, color=COLOURS[0], marker="o")
+    ax.set_yticks(range(len(results)), list(results))
+    ax.invert_yaxis()
+    ax.set_xlabel(xlabel)
+    ax.grid(axis="x", alpha=0.3)
+    return ax
+
+
+def confusion(matrix: np.ndarray, names: Sequence[str], *, title: str, ax: Axes | None = None) -> Axes:
+    """A confusion matrix in shares of each true class; what is right (the diagonal) is left out of the shading.
+
+    Args:
+        matrix: shape `(classes, classes)`, counts, true class by row, predicted class by column.
+        names: one per class.
+        title: what was tested.
+        ax: where to draw; a new figure if None.
+
+    Raises:
+        ValueError: if `matrix` is not square or `names` does not fit it.
+    """
+    matrix = np.asarray(matrix, dtype=float)
+    if matrix.shape != (len(names), len(names)):
+        raise ValueError(f"confusion wants a square matrix, one row per name: got {matrix.shape} for {len(names)} names")
+    if ax is None:
+        _, ax = plt.subplots(figsize=(3.2, 3.2))
+    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    np.fill_diagonal(shares, 0.0)
+    ax.imshow(shares, cmap="Greys", vmin=0, vmax=max(0.3, shares.max()))
+    ax.set_xticks(range(len(names)), names)
+    ax.set_yticks(range(len(names)), names)
+    ax.set_xlabel("predicted")
+    ax.set_ylabel("true")
+    ax.set_title(title, fontsize=10)
+    return ax
