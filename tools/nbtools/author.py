@@ -1,0 +1,161 @@
+"""What an author does with a notebook: begin it, edit it as text, store it, and hand it to students."""
+
+import copy
+import os
+from pathlib import Path
+
+import jupytext
+import nbformat
+from nbformat import NotebookNode
+
+from nbtools import links, overview
+from nbtools.execute import CellFailed, Measured, execute
+from nbtools.project import NAME, Problem, Project, number, read, replace, sources, tags, write
+
+SKELETON = Path(__file__).with_name("skeleton.py.txt")
+NO_SOLUTION = "# This copy comes without the solution."
+
+
+def text_path(project: Project, path: Path) -> Path:
+    return project.build / "text" / f"{path.stem}.py"
+
+
+def new(project: Project, path: Path) -> None:
+    """Begins a notebook: the skeleton of every lesson, with a task in each place.
+
+    Raises:
+        Problem: if the file exists, or its name or folder is not the plan's.
+    """
+    path = path.resolve()
+    row = project.planned.get(number(path))
+    if not NAME.fullmatch(path.stem) or path.suffix != ".ipynb":
+        raise Problem(f"{path.name} is no name for a notebook: write it as 03_data_pipelines.ipynb")
+    if row is None:
+        raise Problem(f"number {number(path):02} is not in the plan: add it to notebooks/themes.toml first")
+    if path.parent != (project.folder / row.folder).resolve():
+        raise Problem(f"notebook {row.number:02} belongs into notebooks/{row.folder}: begin it there")
+    if path.exists():
+        raise Problem(f"{project.relative(path)} exists: edit it, or remove it first")
+    themes = [theme.id for theme in project.themes.values() if row.number in theme.notebooks]
+    text = SKELETON.read_text(encoding="utf-8")
+    for key, value in {
+        "@TITLE@": f"{row.number:02} {row.title}",
+        "@BUTTONS@": links.buttons(project, path).replace("\n", "\n# "),
+        "@THEMES@": ", ".join(themes) or "T01",
+        "@SETUP@": links.setup_block(project),
+    }.items():
+        text = text.replace(key, value)
+    write(jupytext.reads(text, fmt="py:percent"), path)
+
+
+def to_text(project: Project, path: Path) -> Path:
+    """Writes the notebook as text, to be edited. `store` takes the text back if it is newer than the notebook.
+
+    Raises:
+        Problem: if an edited text would be lost.
+    """
+    text = text_path(project, path)
+    if _is_newer(text, path):
+        raise Problem(f"{project.relative(text)} has edits that are not stored: store them, or remove the file")
+    _write_text(read(path), text)
+    stamp = path.stat().st_mtime_ns
+    os.utime(text, ns=(stamp, stamp))
+    return text
+
+
+def from_text(project: Project, path: Path) -> NotebookNode:
+    """The notebook to store: the cells of its text if that is newer, else its own.
+
+    Raises:
+        Problem: if both were changed since the text was written.
+    """
+    text = text_path(project, path)
+    if not _is_newer(text, path):
+        if not path.exists():
+            raise Problem(f"no notebook {path}: begin it with `new`")
+        return read(path)
+    nb = jupytext.read(text, fmt="py:percent")
+    origin = nb.metadata.get("mmkit", {}).get("text_of")
+    if path.exists() and origin and origin != sources(read(path)):
+        raise Problem(
+            f"{path.name} and {project.relative(text)} were both changed: bring all into the notebook, remove the text"
+        )
+    nb.metadata.pop("mmkit", None)
+    return nb
+
+
+def store(project: Project, path: Path) -> Measured:
+    """Executes the notebook, cleans it, writes what it took into it, and puts it in the old one's place.
+
+    Raises:
+        Problem: if a cell fails. The notebook stays as it was; the failed copy is under `build/failed`.
+    """
+    nb = from_text(project, path)
+    measured = run(project, nb, path)
+    nb.metadata["mmkit"] = {
+        "seconds": round(measured.seconds),
+        "peak_memory_mb": round(measured.peak_memory_mb, -1),
+    }
+    if nb.cells:
+        first = nb.cells[0]
+        found = overview.facts(nb)
+        if found:
+            first.source = first.source.replace(
+                f"*{found['minutes']} to run", f"*{overview.minutes(measured.seconds)} to run", 1
+            )
+    write(nb, path)
+    text = text_path(project, path)
+    if text.exists():  # kept in step, but not newer: an edit of either side is noticed
+        _write_text(read(path), text)
+        stamp = path.stat().st_mtime_ns
+        os.utime(text, ns=(stamp, stamp))
+    return measured
+
+
+def run(project: Project, nb: NotebookNode, path: Path) -> Measured:
+    """Executes `nb` in the folder of `path`.
+
+    Raises:
+        Problem: if a cell fails; names the cell, and the copy with the outputs up to there.
+    """
+    failed = project.build / "failed" / path.name
+    try:
+        measured = execute(nb, path.parent, path.stem)
+    except CellFailed as error:
+        replace(failed, nbformat.writes(nb))
+        raise Problem(f"{path.name}: {error} (as far as it came: {project.relative(failed)})") from error
+    failed.unlink(missing_ok=True)
+    return measured
+
+
+def student_copy(nb: NotebookNode) -> NotebookNode:
+    """The notebook without its solutions and outputs; nothing else differs."""
+    twin = copy.deepcopy(nb)
+    for cell in twin.cells:
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+        if "solution" in tags(cell):
+            cell.source = NO_SOLUTION
+            cell.metadata.pop("jupyter", None)
+    return twin
+
+
+def student(project: Project, path: Path) -> Path:
+    """Writes the student copy under `build/student`, in the folder that the notebook has under `notebooks`."""
+    target = project.build / "student" / path.resolve().relative_to(project.folder.resolve())
+    write(student_copy(read(path)), target)
+    return target
+
+
+def _is_newer(text: Path, path: Path) -> bool:
+    return text.exists() and (not path.exists() or text.stat().st_mtime_ns > path.stat().st_mtime_ns)
+
+
+def _write_text(nb: NotebookNode, text: Path) -> None:
+    nb.metadata = nbformat.from_dict(
+        {
+            "mmkit": {"text_of": sources(nb)},
+            "jupytext": {"notebook_metadata_filter": "mmkit,-jupytext.text_representation.jupytext_version"},
+        }
+    )
+    replace(text, jupytext.writes(nb, fmt="py:percent"))

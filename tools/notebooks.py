@@ -1,0 +1,146 @@
+"""The notebooks' tools: run, store, check and list them. `python tools/notebooks.py COMMAND --help` says more.
+
+new notebooks/1_foundations/03_data_pipelines.ipynb     begin a notebook from the skeleton
+text 03      write it as text, build/text/03_….py, for those who rather edit that
+store 03     execute it (the text, if that is newer), clean it and keep its outputs: the author's one command
+lint         check the notebooks against the house's rules
+run 04       execute a notebook without changing it, and write build/html/04_….html
+student      write copies without solutions to build/student
+map          write notebooks/README.md; --check only says whether it is current
+links        lead all buttons and Setup cells to the address in pyproject.toml
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from nbtools import author, links, overview
+from nbtools.project import Problem, Project, read, replace
+
+
+def main(arguments: list[str] | None = None, project: Project | None = None) -> int:
+    """Runs one command; returns the exit status."""
+    project = project or Project()
+    options = _parser().parse_args(arguments)
+    try:
+        return options.command(project, options)
+    except Problem as problem:
+        print(problem, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("stopped; no notebook was changed", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="notebooks.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(name: str, command: object, text: str, notebooks: str | None = None) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=text, description=text)
+        sub.set_defaults(command=command)
+        if notebooks:
+            sub.add_argument("notebooks", nargs=notebooks, metavar="NB", help="a number, as in 04, or a path")
+        return sub
+
+    add("run", run, "execute notebooks without changing them, and write HTML pages", "+")
+    add("store", store, "execute notebooks, clean them and store their outputs", "+")
+    add("text", text, "write notebooks as text, to be edited", "+")
+    add("new", new, "begin a notebook").add_argument("path", type=Path)
+    add("student", student, "write copies without solutions", "*")
+    add("lint", lint_notebooks, "check notebooks against the house's rules", "*")
+    add("map", write_map, "write notebooks/README.md").add_argument("--check", action="store_true")
+    add("links", update_links, "lead buttons and Setup cells to the repository").add_argument(
+        "--repository", metavar="URL", help="move to this address first"
+    )
+    return parser
+
+
+def _chosen(project: Project, names: list[str]) -> list[Path]:
+    return [project.find(name) for name in names] if names else project.notebooks()
+
+
+def run(project: Project, options: argparse.Namespace) -> int:
+    from nbtools.execute import page
+
+    for path in _chosen(project, options.notebooks):
+        nb = read(path)
+        measured = author.run(project, nb, path)
+        target = project.build / "html" / f"{path.stem}.html"
+        replace(target, page(nb, overview.title(nb)))
+        print(f"{path.stem}: {_took(measured)}: {project.relative(target)}")
+    return 0
+
+
+def store(project: Project, options: argparse.Namespace) -> int:
+    from nbtools.lint import lint
+
+    paths = []
+    for name in options.notebooks:
+        made_from_text = Path(name).suffix == ".ipynb" and author.text_path(project, Path(name)).exists()
+        paths.append(Path(name).resolve() if made_from_text else project.find(name))
+    for path in paths:
+        measured = author.store(project, path)
+        print(f"{path.stem}: {_took(measured)}: stored in {project.relative(path)}")
+        for finding in lint(project, path):
+            print(finding)
+    replace(overview.map_path(project), overview.overview(project))
+    return 0
+
+
+def text(project: Project, options: argparse.Namespace) -> int:
+    for path in _chosen(project, options.notebooks):
+        print(project.relative(author.to_text(project, path)))
+    return 0
+
+
+def new(project: Project, options: argparse.Namespace) -> int:
+    author.new(project, options.path)
+    print(f"{options.path}: edit it, then store it")
+    return 0
+
+
+def student(project: Project, options: argparse.Namespace) -> int:
+    for path in _chosen(project, options.notebooks):
+        print(project.relative(author.student(project, path)))
+    return 0
+
+
+def lint_notebooks(project: Project, options: argparse.Namespace) -> int:
+    from nbtools.lint import lint, lint_plan
+
+    paths = _chosen(project, options.notebooks)
+    findings = [finding for path in paths for finding in lint(project, path)]
+    findings += [] if options.notebooks else lint_plan(project)
+    print(*findings, f"{len(paths)} notebooks, {len(findings)} findings", sep="\n")
+    return 1 if findings else 0
+
+
+def write_map(project: Project, options: argparse.Namespace) -> int:
+    path, fresh = overview.map_path(project), overview.overview(project)
+    current = path.is_file() and path.read_text(encoding="utf-8") == fresh
+    if options.check:
+        if not current:
+            raise Problem("notebooks/README.md is not current: run `make map`")
+        return 0
+    if not current:
+        replace(path, fresh)
+    print(f"{project.relative(path)}: {'already current' if current else 'written'}")
+    return 0
+
+
+def update_links(project: Project, options: argparse.Namespace) -> int:
+    for path in links.update(project, options.repository):
+        print(f"{project.relative(path)}: rewritten")
+    print(f"all addresses lead to {project.repository}")
+    return 0
+
+
+def _took(measured: author.Measured) -> str:
+    return f"{measured.seconds:.0f} s, {measured.peak_memory_mb:,.0f} MB of memory at most"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
