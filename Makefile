@@ -1,0 +1,68 @@
+# One command for each thing you do with the kit: `make help` lists them. All of them work from a fresh clone: what is
+# missing is set up first, by tools/bootstrap.py, and a second time nothing is done and no network is needed.
+
+ifeq ($(wildcard tools/bootstrap.py),)
+$(error Run make in the kit's folder: `cd` there first, or add `-C FOLDER` to the command)
+endif
+
+PYTHON ?= python3
+PY := .venv/bin/python
+NOTEBOOKS := $(PY) tools/notebooks.py
+PYTEST := $(PY) -m pytest -n 2
+FIND_PYTHON = "$(PYTHON)" -c "" > /dev/null 2>&1 || \
+	{ echo "Set-up stopped: there is no working $(PYTHON): install Python 3.11, 3.12 or 3.13, or name it with PYTHON=…"; exit 1; }
+
+.DEFAULT_GOAL := help
+.PHONY: help setup data lab test check run student store map links lint test-colab lock clean notebook
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | awk -F'|' '{ printf "make %-12s %s\n", $$1, $$2 }'
+
+setup: ## the virtual environment .venv, from the lock (PYTHON=python3.12 chooses the Python)
+	@$(FIND_PYTHON)
+	@"$(PYTHON)" tools/bootstrap.py
+
+data: setup ## the data that the first lessons need
+	@$(PY) -m mmkit prepare av_digits digits
+
+lab: data ## JupyterLab, open on the first notebook
+	@$(PY) -m jupyter lab notebooks/00_start_here.ipynb
+
+check: data ## the fast tests, under five minutes
+	@$(PYTEST) -m "not slow"
+
+test: data ## all tests, with every notebook run
+	@$(PYTEST)
+
+run: notebook data ## one notebook executed into an HTML page: make run NB=04
+	@$(NOTEBOOKS) run "$(NB)"
+
+student: setup ## copies of the notebooks without the solutions
+	@$(NOTEBOOKS) student
+
+store: notebook data ## one notebook executed, cleaned and kept with its outputs: make store NB=04
+	@$(NOTEBOOKS) store "$(NB)"
+
+map: setup ## notebooks/README.md written anew from the notebooks
+	@$(NOTEBOOKS) map
+
+links: setup ## every Colab and GitHub address written anew from pyproject.toml
+	@$(NOTEBOOKS) links
+
+lint: setup ## the style of the code and of the notebooks
+	@$(PY) -m ruff check
+	@$(NOTEBOOKS) lint
+
+test-colab: data ## the fast tests and two notebooks with Colab's versions (Python 3.13, or PYTHON313=…)
+	@$(PY) tests/colab/run.py
+
+lock: setup ## requirements.lock, environment.yml and Colab's lock brought up to date with pyproject.toml
+	@$(PY) tools/lock.py
+
+clean: ## all that set-up and tests made, but not the downloaded data
+	rm -rf .venv .venv.old .venv.lock .venv-colab .venv-colab.old .venv-colab.lock build dist .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+notebook: # fails early, before anything is set up, when NB names no notebook
+	@$(FIND_PYTHON)
+	@"$(PYTHON)" tools/bootstrap.py notebook "$(NB)"
