@@ -4,8 +4,13 @@ Import what a lesson needs from its module: `mmkit.layers`, `mmkit.datasets`, `m
 `mmkit.plots`, `mmkit.exercises`. Importing `mmkit` alone is quick: it loads neither TensorFlow nor Keras.
 """
 
-from mmkit.quiet import quiet_imports
-from mmkit.settings import by_profile, cache_dir, profile, seed
+import os
+
+# TensorFlow's C++ code reads this when it is loaded: from then on it reports errors alone, not every file it opens.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+from mmkit.quiet import quiet_imports  # noqa: E402
+from mmkit.settings import by_profile, cache_dir, profile, seed  # noqa: E402
 
 __version__ = "0.1.0"
 __all__ = ["by_profile", "cache_dir", "profile", "quiet_imports", "seed"]

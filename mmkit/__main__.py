@@ -1,0 +1,52 @@
+"""The command line: `python -m mmkit fetch`, `prepare` and `doctor`."""
+
+import argparse
+import sys
+
+from mmkit import sources
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs one command; returns its exit status."""
+    parser = argparse.ArgumentParser(prog="python -m mmkit", description="Fetch data, prepare data sets, look for faults.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    fetch = commands.add_parser("fetch", help="bring pinned sources into the cache")
+    fetch.add_argument("names", nargs="*", metavar="NAME", help=f"one of {', '.join(sources.names())}")
+    fetch.add_argument("--all", action="store_true", help="every source")
+    prepare = commands.add_parser("prepare", help="make data sets ready for use offline")
+    prepare.add_argument("names", nargs="+", metavar="DATASET", help="a data set, such as av_digits")
+    commands.add_parser("doctor", help="say what is right and wrong on this machine")
+    options = parser.parse_args(arguments)
+    if options.command == "doctor":
+        from mmkit import doctor
+
+        return doctor.main()
+    if options.command == "fetch" and bool(options.names) == options.all:
+        parser.error("fetch wants either names or --all")
+    try:
+        if options.command == "fetch":
+            for name in sources.names() if options.all else options.names:
+                print(f"{name}: {sources.fetch(name)}")
+        else:
+            _prepare(options.names)
+    except sources.SourceError as error:
+        print(f"mmkit: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("mmkit: stopped; what was finished is kept, run the same command to go on", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _prepare(names: list[str]) -> None:
+    import mmkit
+
+    with mmkit.quiet_imports():
+        from mmkit import datasets
+
+    for name in names:
+        print(f"{name}/{mmkit.profile()}: {datasets.prepare(name)}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
