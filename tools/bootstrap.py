@@ -184,7 +184,8 @@ def make(venv, lock, turn):
 
 def install_kit(venv, turn):
     # What builds the kit is among the packages, so this needs no network.
-    command(pip_install(venv) + ["--quiet", "--no-index", "--no-deps", "--no-build-isolation", "--editable", ROOT], turn)
+    offline = ["--quiet", "--no-index", "--no-deps", "--no-build-isolation"]
+    command(pip_install(venv) + offline + ["--editable", ROOT], turn)
     write_stamp(venv, read_stamp(venv)[:3] + [digest(PROJECT)])
 
 

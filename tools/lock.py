@@ -24,19 +24,15 @@ def main() -> None:
         subprocess.run([sys.executable, "-m", "venv", folder], check=True)
         subprocess.run([f"{folder}/bin/python", "-m", "pip", "install", "--quiet", "uv"], check=True)
         compile_lock(folder, "requirements.lock", "--universal", "--python-version=3.11", "--all-extras")
-        compile_lock(
-            folder,
-            "tests/colab/requirements.lock",
-            "--python-version=3.13",
-            "--extra=test",
-            "tests/colab/pins.txt",
-        )
+        colab = "tests/colab/requirements.lock"
+        compile_lock(folder, colab, "--python-version=3.13", "--extra=test", "tests/colab/pins.txt")
     (ROOT / "environment.yml").write_text(environment(), encoding="utf-8")
 
 
 def compile_lock(folder: str, lock: str, *options: str) -> None:
-    command = [f"{folder}/bin/uv", "pip", "compile", "--quiet", "--upgrade", "--generate-hashes", "--no-emit-index-url"]
-    command += ["--custom-compile-command=make lock", "pyproject.toml", "--group=build", *options, f"--output-file={lock}"]
+    command = [f"{folder}/bin/uv", "pip", "compile", "--quiet", "--upgrade", "--custom-compile-command=make lock"]
+    command += ["--generate-hashes", "--no-emit-index-url", f"--output-file={lock}"]
+    command += ["pyproject.toml", "--group=build", *options]
     subprocess.run(command, check=True, cwd=ROOT)
 
 
@@ -53,8 +49,8 @@ def locked(python: str) -> dict[str, str]:
 
     lines = (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines()
     pins = [Requirement(line.rstrip(" \\")) for line in lines if re.match(r"\w", line)]
-    system = {"python_version": python, "python_full_version": f"{python}.99", "sys_platform": "linux", "os_name": "posix"}
-    return {pin.name: str(pin.specifier)[2:] for pin in pins if not pin.marker or pin.marker.evaluate(system)}
+    there = {"sys_platform": "linux", "python_version": python, "python_full_version": f"{python}.99"}
+    return {pin.name: str(pin.specifier)[2:] for pin in pins if not pin.marker or pin.marker.evaluate(there)}
 
 
 def environment() -> str:
