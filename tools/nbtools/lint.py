@@ -289,7 +289,7 @@ def outputs(page: Page) -> Rule:
             if any("widget" in kind for kind in output.get("data", {})):
                 yield i, "the stored output is a widget, which no page can show: use text or a picture"
         text = "\n".join(_texts(cell))
-        if re.search(r"\w*Warning:|^WARNING", text, re.MULTILINE):
+        if re.search(r"Warning:|^WARNING", text, re.MULTILINE):
             yield i, "the stored output holds a warning: remove its cause"
         if re.search(r"<[^<>\n]* at 0x[0-9a-f]+>", text):
             yield i, "the stored output shows a memory address: end the cell with a semicolon, or assign the value"

@@ -1,0 +1,51 @@
+"""What several tests share: the notebook tools on the path, and a small course to try them on."""
+
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tools"))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A notebook's cells, which nbval collects, count as slow tests: `make check` leaves them out."""
+    for item in items:
+        if item.path.suffix == ".ipynb":
+            item.add_marker("slow")
+
+
+@pytest.fixture
+def course(tmp_path: Path):
+    """An empty course, laid out as the repository is."""
+    from nbtools.project import Project
+
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    (tmp_path / "notebooks").mkdir()
+    shutil.copy(ROOT / "notebooks" / "themes.toml", tmp_path / "notebooks")
+    return Project(tmp_path)
+
+
+@pytest.fixture
+def lesson(course) -> Path:
+    """A lesson of that course that keeps all rules: the skeleton, with the outputs that a run would store."""
+    from nbformat.v4 import new_output
+    from nbtools import author
+    from nbtools.project import read, tags, write
+
+    path = course.folder / "1_foundations" / "03_data_pipelines.ipynb"
+    author.new(course, path)
+    nb = read(path)
+    for count, cell in enumerate((cell for cell in nb.cells if cell.cell_type == "code"), 1):
+        cell.execution_count = count
+        text = {"check": "Not yet: say why\n", "solution": "Right.\n"}
+        cell.outputs = [new_output("stream", name="stdout", text=text[tag]) for tag in tags(cell) if tag in text]
+        if "claims" in tags(cell):
+            row = "".join(f"<td>{field}</td>" for field in ("beats it", "0.2", "&gt; 0", "holds"))
+            cell.outputs = [new_output("display_data", {"text/html": f"<table><tbody><tr>{row}</tr></tbody></table>"})]
+    nb.metadata["mmkit"] = {"seconds": 9, "peak_memory_mb": 700.0}
+    write(nb, path)
+    return path

@@ -1,0 +1,312 @@
+"""The guards guard: each has a bad notebook that it rejects, and the good one that it lets pass."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbformat import NotebookNode
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from nbtools.lint import lint, lint_plan
+from nbtools.project import ROOT, read, replace, tags
+
+PNG = {"image/png": "iVBORw0KGgo="}
+
+
+def stdout(text: str) -> NotebookNode:
+    return new_output("stream", name="stdout", text=text)
+
+
+def stderr(text: str) -> NotebookNode:
+    return new_output("stream", name="stderr", text=text)
+
+
+# ---- the linter: one bad notebook for each rule -------------------------------------------------------------------
+
+
+def cell_with(nb: NotebookNode, text: str) -> NotebookNode:
+    return next(cell for cell in nb.cells if text in cell.source)
+
+
+def tagged(nb: NotebookNode, tag: str) -> NotebookNode:
+    return next(cell for cell in nb.cells if tag in tags(cell))
+
+
+def swap(old: str, new: str) -> Callable[[NotebookNode], None]:
+    """The lesson with `old` turned to `new` in the first cell that holds it."""
+
+    def change(nb: NotebookNode) -> None:
+        cell = cell_with(nb, old)
+        cell.source = cell.source.replace(old, new)
+
+    return change
+
+
+def code(source: str, *outputs: NotebookNode, tag: str = "") -> Callable[[NotebookNode], None]:
+    """The lesson with one more cell of code, behind the baseline's."""
+
+    def change(nb: NotebookNode) -> None:
+        place = nb.cells.index(cell_with(nb, "baseline_right = labels")) + 1
+        cell = new_code_cell(source, outputs=list(outputs), metadata={"tags": [tag]} if tag else {})
+        nb.cells[place:place] = [cell, new_markdown_cell("You see it.")]
+        for count, cell in enumerate((cell for cell in nb.cells if cell.cell_type == "code"), 1):
+            cell.execution_count = count
+
+    return change
+
+
+def prose(source: str) -> Callable[[NotebookNode], None]:
+    return lambda nb: nb.cells.insert(6, new_markdown_cell(source))
+
+
+def outputs(tag: str, *new: NotebookNode) -> Callable[[NotebookNode], None]:
+    return lambda nb: tagged(nb, tag).update(outputs=list(new))
+
+
+def remove(text: str) -> Callable[[NotebookNode], None]:
+    return lambda nb: nb.cells.remove(cell_with(nb, text))
+
+
+def picture_at_the_end(nb: NotebookNode) -> None:
+    code("print()", new_output("display_data", PNG))(nb)
+    nb.cells.remove(cell_with(nb, "You see it."))
+    cell = cell_with(nb, "## The method")
+    nb.cells.remove(cell)
+
+
+def no_outputs(nb: NotebookNode) -> None:
+    for cell in nb.cells:
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+
+
+def failing_claim(nb: NotebookNode) -> None:
+    table = tagged(nb, "claims").outputs[0].data
+    table["text/html"] = table["text/html"].replace("holds", "FAILS")
+
+
+def untagged(tag: str) -> Callable[[NotebookNode], None]:
+    return lambda nb: tagged(nb, tag).metadata.tags.remove(tag)
+
+
+BAD = {
+    "no title": (swap("# 03 Data", "Data"), "the title is missing"),
+    "two titles": (prose("# Another title"), "the title is missing or not the only one"),
+    "another number": (swap("# 03 Data", "# 04 Data"), 'begin cell 1 with "# 03'),
+    "button to another notebook": (swap("03_data_pipelines.ipynb)\n", "01_x.ipynb)\n"), "the two buttons"),
+    "button to another repository": (swap("//github.com/mmkit-course", "//github.com/someone"), "the two buttons"),
+    "no facts": (swap("about 40 minutes to read", "long"), "the facts line is missing"),
+    "what data?": (swap("data: none", "data: some"), "whether the data is real"),
+    "unknown theme": (swap("themes: T05", "themes: T99, T05"), "T99, which is no theme"),
+    "planned theme": (swap("T05, T06", "T05"), "T06 is planned"),
+    "stale minutes": (swap("Under 1 minute", "About 2 minutes"), "the measurement"),
+    "not measured": (lambda nb: nb.metadata.pop("mmkit"), "were not measured"),
+    "too slow": (lambda nb: nb.metadata.mmkit.update(seconds=200), "it took 200 s"),
+    "too large in memory": (lambda nb: nb.metadata.mmkit.update(peak_memory_mb=4000), "it took 4000 MB"),
+    "a section is missing": (remove("## From the documents"), '"## From the documents" is there 0 times'),
+    "a section is double": (prose("## Setup"), '"## Setup" is there 2 times'),
+    "sections out of order": (lambda nb: nb.cells.insert(1, nb.cells.pop()), "out of order"),
+    "nothing is taught": (
+        lambda nb: [remove(f"## The {name}")(nb) for name in ("idea", "baseline", "method")],
+        "nothing stands between",
+    ),
+    "too few objectives": (swap("- compare an idea", "compare an idea"), "2 objectives"),
+    "objective not answered": (swap("- It says nothing of other coins.", ""), "the recap has 2 points for 3"),
+    "source without year": (swap("(1979)", ""), "no source has a year"),
+    "no setup": (untagged("setup"), "Setup cell: tag it"),
+    "two setups": (code("extra = 1", tag="setup"), "Setup cell: tag it"),
+    "setup without the kit": (swap("import subprocess\n", ""), "does not begin as all do"),
+    "no seed": (swap("SEED = mmkit.seed()", "SEED = 3"), "does not take the seed"),
+    "late import": (code("import json"), "an import in line 1"),
+    "late import in a function": (
+        code("def load():\n    from json import loads\n    return loads"),
+        "an import in line 2",
+    ),
+    "long cell": (code("print()\n" * 26), "26 lines of code"),
+    "long line": (code("print('" + "x" * 120 + "')"), "line 1 has 129 characters"),
+    "empty cell": (code(""), "is empty"),
+    "failing shell line": (code("!false"), "a shell line or a magic"),
+    "failing pip": (code("%pip install nothing-of-this-name"), "a shell line or a magic"),
+    "unknown magic": (code("value = 1\n%nosuchmagic"), "a shell line or a magic"),
+    "cell magic": (code("%%bash\nfalse"), "a shell line or a magic"),
+    "shell through IPython": (code("get_ipython().system('false')"), "get_ipython hides failures"),
+    "shell through os": (code("os.system('false')"), "os.system hides failures"),
+    "unchecked process": (code("subprocess.run(['false'])"), "without check=True"),
+    "no Python": (code("this is no Python"), "not valid Python"),
+    "nbval comment": (code("# NBVAL_SKIP\nprint()"), "an NBVAL comment"),
+    "unknown tag": (code("print()", tag="nbval-skip"), "the tag 'nbval-skip' is unknown"),
+    "expected error": (code("print()", tag="raises-exception"), "the tag 'raises-exception' is unknown"),
+    "path in source": (code("open('/home/me/data.csv')"), "the source holds a path of a machine"),
+    "path in prose": (prose("See `C:\\Users\\me`."), "the source holds a path of a machine"),
+    "path in output": (code("print(1)", stdout("/tmp/abc/file.npz\n")), "the output holds a path of a machine"),
+    "path in a table": (
+        code("1", new_output("display_data", {"text/html": "<td>/Users/me/x</td>"})),
+        "a path of a machine",
+    ),
+    "dead link": (prose("See [that](../99_nothing.ipynb)."), "../99_nothing.ipynb leads nowhere"),
+    "stripped outputs": (no_outputs, "stripped or from several runs"),
+    "run out of order": (lambda nb: tagged(nb, "setup").update(execution_count=7), "from several runs"),
+    "too large": (code("print()", stdout("x" * 301_000)), "kB of at most 300"),
+    "widget state": (lambda nb: nb.metadata.update(widgets={"state": {}}), "holds widget state"),
+    "widget": (
+        code("1", new_output("display_data", {"application/vnd.jupyter.widget-view+json": {"model_id": "1"}})),
+        "is a widget",
+    ),
+    "checked cell without output": (code("value = 1", tag="nbval-check-output"), "to be checked but there is none"),
+    "stored error": (code("1 / 0", new_output("error", ename="E", evalue="", traceback=[])), "is an error"),
+    "stored stderr": (code("print()", stderr("2026 I0000 cpu\n")), "holds stderr"),
+    "stored warning": (code("print()", stdout("FutureWarning: soon\n")), "holds a warning"),
+    "memory address": (code("print()", stdout("<Axes at 0x7f0012>\n")), "a memory address"),
+    "picture without a word": (picture_at_the_end, "no sentence follows the picture"),
+    "no claims": (untagged("claims"), "the claims have no place"),
+    "claims without table": (swap("\nclaims.table()", ""), "does not end in claims.table()"),
+    "no stored table": (outputs("claims"), "no table of claims"),
+    "failing claim": (failing_claim, "does not hold"),
+    "one exercise": (swap("### Exercise 2: the worst coin", "The worst coin"), "are not numbered"),
+    "exercise without solution": (untagged("solution"), "exercise 1 is incomplete"),
+    "verdict not compared": (untagged("nbval-check-output"), "its verdict is not tested"),
+    "another exercise's check": (
+        swap("grade(check_1, share_right_s", "grade(check_2, share_right_s"),
+        "end in grade(check_1",
+    ),
+    "unsolved passes": (outputs("check", stdout("Right.\n")), "does not print"),
+    "unsolved says nothing": (outputs("check", stdout("Not yet.\n")), "does not print"),
+    "wrong solution": (outputs("solution", stdout("Not yet: no\n")), 'does not print "Right." alone'),
+    "solution in sight": (lambda nb: tagged(nb, "solution").metadata.pop("jupyter"), "in plain sight"),
+    "exercise elsewhere": (code("stub = 1", tag="exercise"), 'outside of "Exercises"'),
+    "needs a solution": (swap("worst_p = None", "worst_p = share_right_solution(1)"), "comes from a solution"),
+    "typed accuracy": (prose("The model reaches 0.93 on the test set."), "'0.93' looks measured"),
+    "typed percentage": (prose("It wins by 8.5 % here."), "looks measured"),
+    "typed time": (prose("It trains in 12.5 s."), "looks measured"),
+}
+
+
+def findings_of(course, path: Path, change: Callable[[NotebookNode], None] | None = None) -> list[str]:
+    nb = read(path)
+    if change:
+        change(nb)
+    replace(path, nbformat.writes(nb))  # not `write`, which would clean it
+    return lint(course, path)
+
+
+def test_the_linter_lets_the_good_lesson_pass(course, lesson: Path) -> None:
+    assert findings_of(course, lesson) == []
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_the_linter_rejects(name: str, course, lesson: Path) -> None:
+    change, message = BAD[name]
+    findings = findings_of(course, lesson, change)
+    assert any(message in finding for finding in findings), findings
+    assert all(finding.startswith("03_data_pipelines.ipynb:cell ") and finding.count(": ") >= 2 for finding in findings)
+
+
+@pytest.mark.parametrize(
+    "harmless",
+    [
+        "In $[0.25, 0.75]$ and `0.93`, on Python 3.11 and Keras 3.13, section 4.2, $$0.5 x$$",
+        "```python\nrate = 0.93\n# Comment\n```",
+        "See [the map](../README.md), [there](https://x.org/home/0.93) and doi 10.1109/5.726791.",
+        "Between 0 and 1, 28 × 28 pixels, 10 classes, 1,000 images, and/or.",
+    ],
+)
+def test_the_linter_lets_harmless_prose_pass(harmless: str, course, lesson: Path) -> None:
+    (course.folder / "README.md").touch()
+    assert findings_of(course, lesson, prose(harmless)) == []
+
+
+def test_the_linter_rejects_a_wrong_place(course, lesson: Path) -> None:
+    for name, message in (("2_multimodal/03_x.ipynb", "wrong folder"), ("1_foundations/77_x.ipynb", "not in the plan")):
+        path = course.folder / name
+        replace(path, lesson.read_text(encoding="utf-8"))
+        assert any(message in finding for finding in lint(course, path))
+    assert any("number taken" in finding for finding in lint_plan(course))
+
+
+def test_the_linter_rejects_a_file_without_code(course, lesson: Path) -> None:
+    replace(lesson, nbformat.writes(new_notebook()))
+    assert any("no code cell" in finding for finding in lint(course, lesson))
+
+
+# ---- nbval, as this project runs it -------------------------------------------------------------------------------
+
+
+def nbval(folder: Path, *cells: tuple[str, str | None], checked: bool = True, options: tuple[str, ...] = ()) -> str:
+    """Runs cells, given as (source, stored stdout), under the project's pytest options; returns what pytest prints."""
+    nb = new_notebook(metadata={"kernelspec": {"name": "no-such-kernel", "display_name": ""}})
+    for count, (source, stored) in enumerate(cells, 1):
+        cell = new_code_cell(source, execution_count=count, outputs=[stdout(stored)] if stored else [])
+        cell.metadata["tags"] = ["nbval-check-output"] if checked and stored else []
+        nb.cells.append(cell)
+    path = folder / "guarded.ipynb"
+    nbformat.write(nb, path)
+    command = [sys.executable, "-m", "pytest", str(path), "-c", str(ROOT / "pyproject.toml"), "--rootdir", str(folder)]
+    command += ["-p", "no:cacheprovider", "-q", "-n", "0", "--nbval-cell-timeout=6", "--timeout=60", *options]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    result = subprocess.run(
+        command, cwd=folder.parent, env=environment, capture_output=True, text=True, timeout=240, check=False
+    )
+    assert result.returncode in (0, 1), result.stdout + result.stderr
+    return result.stdout
+
+
+GOOD = ("print(1 + 1)", "2\n")
+
+
+def test_nbval_rejects_a_changed_output_in_a_checked_cell_alone(tmp_path: Path) -> None:
+    """In lax mode the tag, in lower case, makes the difference."""
+    report = nbval(tmp_path, GOOD, ("print('Right.')", "Not yet: no\n"), ("pass", None))
+    assert "1 failed, 2 passed" in report and "Cell outputs differ" in report
+
+
+@pytest.mark.slow
+def test_nbval_lets_good_cells_pass(tmp_path: Path) -> None:
+    assert "3 passed" in nbval(tmp_path, GOOD, ("value = 3", None), ("print(value)", "3\n"))
+    assert "1 passed" in nbval(tmp_path, ("print('trained: .93')", "trained: .92\n"), checked=False)
+
+
+@pytest.mark.slow
+def test_nbval_starts_a_fresh_kernel_in_the_notebooks_folder(tmp_path: Path) -> None:
+    (tmp_path / "beside.txt").write_text("found", encoding="utf-8")
+    for _ in range(2):
+        report = nbval(tmp_path, ("print(open('beside.txt').read(), 'value' in globals())\nvalue = 1", "found False\n"))
+        assert "1 passed" in report
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "source, options",
+    [
+        ("1 / 0", ()),
+        ("this is no Python", ()),
+        ("while True:\n    pass", ()),
+        ("import os\nos._exit(0)", ()),
+        ("import os\nos.kill(os.getpid(), 9)", ()),
+        ("import os\nos._exit(0)", ("--nbval-cell-timeout=2000", "--timeout=15")),
+        ("while True:\n    pass", ("--nbval-cell-timeout=2000", "--timeout=15")),
+    ],
+    ids=[
+        "error",
+        "syntax",
+        "hang",
+        "dead kernel",
+        "killed kernel",
+        "dead, pytest-timeout alone",
+        "hang, pytest-timeout",
+    ],
+)
+def test_nbval_rejects(source: str, options: tuple[str, ...], tmp_path: Path) -> None:
+    report = nbval(tmp_path, GOOD, (source, None), GOOD, options=options)
+    assert "failed" in report or "Timeout" in report, report
+
+
+@pytest.mark.slow
+def test_nbval_is_blind_to_what_the_linter_rejects(tmp_path: Path) -> None:
+    """If this fails, nbval has learned to see, and the linter's rules can go."""
+    report = nbval(
+        tmp_path, ("!false", None), ("%nosuchmagic", None), ("import sys; print('bad', file=sys.stderr)", None)
+    )
+    assert "3 passed" in report

@@ -1,0 +1,77 @@
+"""Every notebook keeps the rules and can run twice. That it runs at all, nbval tests: pytest collects its cells."""
+
+import copy
+import shutil
+import tomllib
+from pathlib import Path
+
+import jupytext
+import pytest
+from nbtools import links, overview
+from nbtools.execute import execute
+from nbtools.lint import lint, lint_plan
+from nbtools.project import Project, read, sources, tags
+
+PROJECT = Project()
+NOTEBOOKS = PROJECT.notebooks()
+every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+
+
+@every_notebook
+def test_keeps_the_rules(path: Path) -> None:
+    assert lint(PROJECT, path) == []
+
+
+@every_notebook
+def test_survives_editing_as_text(path: Path) -> None:
+    nb = read(path)
+    twin = jupytext.reads(jupytext.writes(nb, fmt="py:percent"), fmt="py:percent")
+    assert sources(twin) == sources(nb)
+    assert [tags(cell) for cell in twin.cells] == [tags(cell) for cell in nb.cells]
+
+
+@every_notebook
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_every_cell_can_run_twice(path: Path) -> None:
+    nb = read(path)
+    nb.cells = [copy.deepcopy(cell) for cell in nb.cells for _ in range(2 if cell.cell_type == "code" else 1)]
+    execute(nb, path.parent, path.stem, timeout=300)
+    code = [cell for cell in nb.cells if cell.cell_type == "code"]
+    for first, second in zip(code[::2], code[1::2], strict=True):
+        if "nbval-check-output" in tags(first):
+            assert _text(first) == _text(second), f"a second run prints something else:\n{first.source}"
+
+
+def _text(cell) -> str:
+    return "".join(output.get("text", "") or output.get("data", {}).get("text/plain", "") for output in cell.outputs)
+
+
+def test_pytest_runs_the_notebooks() -> None:
+    options = tomllib.loads((PROJECT.root / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["pytest"][
+        "ini_options"
+    ]
+    assert "notebooks" in options["testpaths"]
+    for option in ("--nbval-lax", "--nbval-current-env", "--nbval-cell-timeout", "--dist loadscope"):
+        assert option in options["addopts"]
+    assert options["timeout"]
+
+
+def test_the_plan_is_sound() -> None:
+    assert lint_plan(PROJECT) == []
+
+
+def test_the_map_is_current() -> None:
+    stored = overview.map_path(PROJECT).read_text(encoding="utf-8")
+    assert stored == overview.overview(PROJECT), "run `make map`"
+
+
+def test_all_addresses_agree(tmp_path: Path) -> None:
+    for name in ("pyproject.toml", *links.PAGES):
+        if (PROJECT.root / name).exists():
+            shutil.copy(PROJECT.root / name, tmp_path)
+    for path in NOTEBOOKS:
+        twin = tmp_path / PROJECT.relative(path)
+        twin.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, twin)
+    assert [path.name for path in links.update(Project(tmp_path))] == [], "run `make links`"
