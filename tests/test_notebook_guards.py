@@ -156,6 +156,7 @@ BAD = {
         "is a widget",
     ),
     "checked cell without output": (code("value = 1", tag="nbval-check-output"), "to be checked but there is none"),
+    "semicolon in a checked cell": (code("2;", stdout("2"), tag="nbval-check-output"), "ends in a semicolon"),
     "stored error": (code("1 / 0", new_output("error", ename="E", evalue="", traceback=[])), "is an error"),
     "stored stderr": (code("print()", stderr("2026 I0000 cpu\n")), "holds stderr"),
     "stored warning": (code("print()", stdout("FutureWarning: soon\n")), "holds a warning"),
@@ -175,6 +176,10 @@ BAD = {
     "unsolved passes": (outputs("check", stdout("Right.\n")), "does not print"),
     "unsolved says nothing": (outputs("check", stdout("Not yet.\n")), "does not print"),
     "wrong solution": (outputs("solution", stdout("Not yet: no\n")), 'does not print "Right." alone'),
+    "solution with a picture": (
+        outputs("solution", stdout("Right.\n"), new_output("display_data", PNG)),
+        'does not print "Right." alone',
+    ),
     "solution in sight": (lambda nb: tagged(nb, "solution").metadata.pop("jupyter"), "in plain sight"),
     "exercise elsewhere": (code("stub = 1", tag="exercise"), 'outside of "Exercises"'),
     "needs a solution": (swap("worst_p = None", "worst_p = share_right_solution(1)"), "comes from a solution"),

@@ -1,12 +1,15 @@
 """What an author does with a notebook: begin it, edit it as text, store it, and hand it to students."""
 
+import base64
 import copy
+import io
 import os
 from pathlib import Path
 
 import jupytext
 import nbformat
 from nbformat import NotebookNode
+from PIL import Image
 
 from nbtools import links, overview
 from nbtools.execute import CellFailed, Measured, execute
@@ -92,6 +95,7 @@ def store(project: Project, path: Path) -> Measured:
     """
     nb = from_text(project, path)
     measured = run(project, nb, path)
+    shrink_pictures(nb)
     nb.metadata["mmkit"] = {
         "seconds": round(measured.seconds),
         "peak_memory_mb": round(measured.peak_memory_mb, -1),
@@ -110,6 +114,22 @@ def store(project: Project, path: Path) -> Measured:
         stamp = path.stat().st_mtime_ns
         os.utime(text, ns=(stamp, stamp))
     return measured
+
+
+def shrink_pictures(nb: NotebookNode) -> None:
+    """Stores each opaque picture with a palette of 256 colours: less than half the size, and the same to the eye."""
+    for cell in nb.cells:
+        for output in cell.get("outputs", []):
+            stored = output.get("data", {}).get("image/png")
+            if stored is None:
+                continue
+            picture, smaller = Image.open(io.BytesIO(base64.b64decode(stored))), io.BytesIO()
+            if picture.convert("RGBA").getextrema()[3][0] < 255:
+                continue
+            picture.convert("RGB").quantize(256).save(smaller, "PNG", optimize=True)
+            encoded = base64.b64encode(smaller.getvalue()).decode("ascii")
+            if len(encoded) < len(stored):
+                output["data"]["image/png"] = encoded
 
 
 def run(project: Project, nb: NotebookNode, path: Path) -> Measured:

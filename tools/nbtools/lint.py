@@ -281,6 +281,8 @@ def outputs(page: Page) -> Rule:
     for i, cell in page.code:
         if "nbval-check-output" in tags(cell) and not cell.outputs:
             yield i, "its output is to be checked but there is none: print a verdict, or take off nbval-check-output"
+        if "nbval-check-output" in tags(cell) and cell.source.rstrip().endswith(";"):
+            yield i, "it ends in a semicolon, which nbval does not heed when it compares: take it off"
         for output in cell.outputs:
             if output.output_type == "error":
                 yield i, "the stored output is an error: catch it in the cell and print what it says"
@@ -341,9 +343,9 @@ def exercises(page: Page) -> Rule:
                 yield i, "its verdict is not tested: tag it nbval-check-output too"
             if f"grade(check_{n}" not in cell.source:
                 yield i, f"it does not end in grade(check_{n}, …): grade the answer there"
-        if not _stdout(check).startswith("Not yet: "):
+        if not _verdict(check).startswith("Not yet: "):
             yield c, 'the unsolved exercise does not print "Not yet: " and a reason: make the check say what to do'
-        if _stdout(solution).strip() != "Right.":
+        if _verdict(solution).strip() != "Right.":
             yield s, 'the solution does not print "Right." alone: correct it'
         if not solution.metadata.get("jupyter", {}).get("source_hidden"):
             yield s, "the solution is in plain sight: collapse it (jupyter.source_hidden)"
@@ -410,8 +412,9 @@ def _shows_picture(cell: NotebookNode) -> bool:
     return False
 
 
-def _stdout(cell: NotebookNode) -> str:
-    return "".join(output.get("text", "") for output in cell.outputs if output.get("name") == "stdout")
+def _verdict(cell: NotebookNode) -> str:
+    """What the cell printed, if it printed once and showed nothing else."""
+    return cell.outputs[0].text if len(cell.outputs) == 1 and cell.outputs[0].get("name") == "stdout" else ""
 
 
 RULES = (head, measurements, skeleton, setup, code, paths, outputs, claims_hold, exercises, prose)
