@@ -13,7 +13,7 @@ FIND_PYTHON = "$(PYTHON)" -c "" > /dev/null 2>&1 || \
 	{ echo "Set-up stopped: there is no working $(PYTHON): install Python 3.11, 3.12 or 3.13, or name it with PYTHON=…"; exit 1; }
 
 .DEFAULT_GOAL := help
-.PHONY: help setup data lab test check run student store map links lint test-colab lock clean notebook
+.PHONY: help setup data lab test check run student store new text map links lint test-colab lock clean notebook
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | awk -F'|' '{ printf "make %-12s %s\n", $$1, $$2 }'
@@ -43,11 +43,17 @@ student: setup ## copies of the notebooks without the solutions
 store: notebook data ## one notebook executed, cleaned and kept with its outputs: make store NB=04
 	@$(NOTEBOOKS) store "$(NB)"
 
+new: setup ## a notebook begun from the skeleton: make new NB=03_data_pipelines
+	@$(NOTEBOOKS) new "$(NB)"
+
+text: notebook setup ## one notebook written as text, to be edited: make text NB=04
+	@$(NOTEBOOKS) text "$(NB)"
+
 map: setup ## notebooks/README.md written anew from the notebooks
 	@$(NOTEBOOKS) map
 
 links: setup ## every Colab and GitHub address written anew from pyproject.toml
-	@$(NOTEBOOKS) links
+	@$(NOTEBOOKS) links $(if $(REPOSITORY),--repository "$(REPOSITORY)")
 
 lint: setup ## the style of the code and of the notebooks
 	@$(PY) -m ruff check

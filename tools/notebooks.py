@@ -1,6 +1,6 @@
 """The notebooks' tools: run, store, check and list them. `python tools/notebooks.py COMMAND --help` says more.
 
-new notebooks/1_foundations/03_data_pipelines.ipynb     begin a notebook from the skeleton
+new NAME     begin a notebook, such as 03_data_pipelines, from the skeleton
 text 03      write it as text, build/text/03_….py, for those who rather edit that
 store 03     execute it (the text, if that is newer), clean it and keep its outputs: the author's one command
 lint         check the notebooks against the house's rules
@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 from nbtools import author, links, overview
-from nbtools.project import Problem, Project, read, replace
+from nbtools.project import Problem, Project, number, read, replace
 
 
 def main(arguments: list[str] | None = None, project: Project | None = None) -> int:
@@ -48,7 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     add("run", run, "execute notebooks without changing them, and write HTML pages", "+")
     add("store", store, "execute notebooks, clean them and store their outputs", "+")
     add("text", text, "write notebooks as text, to be edited", "+")
-    add("new", new, "begin a notebook").add_argument("path", type=Path)
+    add("new", new, "begin a notebook").add_argument("path", type=Path, help="its name, 03_data_pipelines, or its path")
     add("student", student, "write copies without solutions", "*")
     add("lint", lint_notebooks, "check notebooks against the house's rules", "*")
     add("map", write_map, "write notebooks/README.md").add_argument("--check", action="store_true")
@@ -97,8 +97,12 @@ def text(project: Project, options: argparse.Namespace) -> int:
 
 
 def new(project: Project, options: argparse.Namespace) -> int:
-    author.new(project, options.path)
-    print(f"{options.path}: edit it, then store it")
+    path = options.path
+    if path.parent == Path() and not path.suffix:  # a bare name: the plan knows the folder
+        row = project.planned.get(number(path))
+        path = project.folder / (row.folder if row else "") / f"{path.name}.ipynb"
+    author.new(project, path)
+    print(f"{project.relative(path)}: edit it, then store it")
     return 0
 
 
