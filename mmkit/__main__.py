@@ -3,11 +3,15 @@
 import argparse
 import sys
 
-from mmkit import sources
-
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs one command; returns its exit status."""
+    if (sys.argv[1:] if arguments is None else arguments) == ["doctor"]:  # first, for it works where sources does not
+        from mmkit import doctor
+
+        return doctor.main()
+    from mmkit import sources
+
     parser = argparse.ArgumentParser(prog="python -m mmkit", description="Fetch data, prepare data sets, look for faults.")
     commands = parser.add_subparsers(dest="command", required=True)
     fetch = commands.add_parser("fetch", help="bring pinned sources into the cache")
@@ -17,10 +21,6 @@ def main(arguments: list[str] | None = None) -> int:
     prepare.add_argument("names", nargs="+", metavar="DATASET", help="a data set, such as av_digits")
     commands.add_parser("doctor", help="say what is right and wrong on this machine")
     options = parser.parse_args(arguments)
-    if options.command == "doctor":
-        from mmkit import doctor
-
-        return doctor.main()
     if options.command == "fetch" and bool(options.names) == options.all:
         parser.error("fetch wants either names or --all")
     try:

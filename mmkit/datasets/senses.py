@@ -39,14 +39,14 @@ def degrade_image(picture: np.ndarray, severity: int, random: np.random.RandomSt
     seen = np.pad(picture.astype(np.int32), 2)
     down, right = random.randint(0, 5, size=2)
     seen = seen[down : down + 28, right : right + 28]
-    bar = _between(3, 10, severity)
+    bar = _between(3, 8, severity)
     start = random.randint(2, 27 - bar)
     if random.randint(2):
         seen[start : start + bar, :] = 0
     else:
         seen[:, start : start + bar] = 0
     seen = seen * _between(230, 120, severity) // _ONE
-    seen = seen + _bell(random, seen.shape) * _between(20, 58, severity) // _ONE + 40
+    seen = seen + _bell(random, seen.shape) * _between(18, 46, severity) // _ONE + 40
     return np.clip(seen, 0, 255).astype(np.uint8)
 
 
@@ -70,7 +70,7 @@ def degrade_audio(speech: np.ndarray, severity: int, random: np.random.RandomSta
 
     Args:
         speech: shape `(samples,)`, int16 at 8,000 Hz; what exceeds 6,400 samples is cut.
-        severity: 0 to 255, a signal-to-noise ratio from 14 to -8 decibels.
+        severity: 0 to 255, a signal-to-noise ratio from 16 to -5 decibels.
         random: where the chance comes from.
 
     Returns:
@@ -84,7 +84,7 @@ def degrade_audio(speech: np.ndarray, severity: int, random: np.random.RandomSta
     noise = hiss[3:] + hiss[2:-1] + hiss[1:-2] // 2  # more of the low tones, as in a room
     swell = np.repeat(random.randint(64, 257, size=16, dtype=np.int64), AUDIO_SAMPLES // 16)
     noise = noise * swell // _ONE
-    decibels = _between(14, -8, severity)
+    decibels = _between(16, -5, severity)
     ratio = round(10 ** (-decibels / 10) * _ONE)  # of the noise's power to the speech's
     power = int((clip * clip).sum()) // max(len(speech), 1)
     gain = isqrt(power * ratio * _ONE // max(1, int((noise * noise).sum()) // AUDIO_SAMPLES))
@@ -115,7 +115,7 @@ def feel(digit: np.ndarray, severity: int, random: np.random.RandomState) -> np.
     reached = np.cumsum(strides, axis=1)
     x = 2 * _ONE + 24 * _ONE * reached // reached[:, -1:]
     x[1] = 28 * _ONE - x[1]
-    stray = _between(64, 400, severity)
+    stray = _between(64, 300, severity)
     centre = np.array([[7], [14], [21]], dtype=np.int32) * _ONE
     centre = centre + random.randint(-stray, stray + 1, size=(3, 1), dtype=np.int32)
     slope = random.randint(-stray, stray + 1, size=(3, 1), dtype=np.int32)
@@ -130,6 +130,6 @@ def feel(digit: np.ndarray, severity: int, random: np.random.RandomState) -> np.
     felt = (upper * (_ONE - row_part) + lower * row_part) // (_ONE * _ONE)
     pressure = np.repeat(random.randint(_between(220, 90, severity), 257, size=(12, 1), dtype=np.int32), 4, axis=0)
     felt = felt.reshape(TOUCH_STEPS, TOUCH_CELLS) * pressure // _ONE
-    felt = felt + _bell(random, felt.shape) * _between(6, 28, severity) // _ONE + 30
-    felt[:, random.permutation(TOUCH_CELLS)[: _between(0, 6, severity)]] = 0
+    felt = felt + _bell(random, felt.shape) * _between(4, 18, severity) // _ONE + 30
+    felt[:, random.permutation(TOUCH_CELLS)[: _between(0, 4, severity)]] = 0
     return np.clip(felt, 0, 255).astype(np.uint8)

@@ -1,0 +1,285 @@
+"""Fusion layers: from the features of several modalities to one vector. All share one call."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+from keras import ops
+
+from mmkit.layers import masks
+from mmkit.layers.branches import Conv2DBranch, LSTMBranch
+
+
+class FusionLayer(keras.layers.Layer):
+    """What all fusion layers share: `layer(features, mask=None, training=None)`, its checks, and absence.
+
+    A subclass sets `RANKS`, makes its weights in `build_modalities` and computes in `fuse`.
+
+    Args:
+        units: size of the result.
+
+    Call arguments:
+        features: dict from modality name to `(batch, units)` or `(batch, time, units)`. Any names, any number of them, any
+            units, times that differ.
+        mask: dict from name to booleans, `(batch,)` or, for tokens, `(batch, time)`. A name left out is present.
+
+    Returns:
+        `(batch, units)`.
+
+    Raises:
+        ValueError: if a name is missing or unknown, or a shape is wrong; it names the modality and the shapes.
+    """
+
+    RANKS: tuple[int, ...] = (2, 3)
+
+    def __init__(self, units: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if units < 1:
+            raise ValueError(f"{type(self).__name__}: units must be positive: got {units}")
+        self.units = units
+        self.supports_masking = True
+
+    def build(self, features_shape: Mapping[str, Sequence[int | None]]) -> None:
+        kind = type(self).__name__
+        self.names = masks.check_names(kind, features_shape)
+        for name in self.names:
+            masks.check_shape(kind, name, features_shape[name], self.RANKS)
+        self.sizes = {name: features_shape[name][-1] for name in self.names}
+        self.build_modalities({name: tuple(features_shape[name]) for name in self.names})
+
+    def call(self, features: Mapping[str, Any], mask: Mapping[str, Any] | None = None, training: bool | None = None) -> Any:
+        kind = type(self).__name__
+        masks.check_names(kind, features, self.names)
+        for name in self.names:
+            masks.check_shape(kind, name, features[name].shape, self.RANKS, self.sizes[name])
+        given = masks.check_masks(kind, features, mask)
+        cast = {name: ops.cast(features[name], self.compute_dtype) for name in self.names}
+        return self.fuse(cast, given, training)
+
+    def build_modalities(self, shapes: dict[str, tuple]) -> None:
+        """Makes the weights. `shapes`: from name, in sorted order, to shape."""
+        raise NotImplementedError
+
+    def fuse(self, features: dict[str, Any], mask: dict[str, Any], training: bool | None) -> Any:
+        """Computes `(batch, units)`. `mask` holds the modalities that came with one, checked and boolean."""
+        raise NotImplementedError
+
+    def vectors(self, features: dict[str, Any], mask: dict[str, Any]) -> list[Any]:
+        """One vector `(batch, size)` per modality, in sorted order: tokens by their mean, zeros for what is absent."""
+        pooled = []
+        for name in self.names:
+            feature, given = features[name], mask.get(name)
+            pooled.append(masks.mean_over_time(feature, given) if len(feature.shape) == 3 else masks.keep(feature, given))
+        return pooled
+
+    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> None:
+        return None  # the result is one vector an example: there is nothing left to mask
+
+    def compute_output_shape(self, features_shape: Mapping[str, Sequence[int | None]]) -> tuple:
+        return (next(iter(features_shape.values()))[0], self.units)
+
+    def get_config(self) -> dict:
+        return {**super().get_config(), "units": self.units}
+
+
+@keras.saving.register_keras_serializable("mmkit")
+class ConcatFusion(FusionLayer):
+    """Lays the vectors end to end and puts one dense layer on top: the baseline of every comparison.
+
+    Args:
+        units: size of the result.
+        activation: of the dense layer.
+
+    Call arguments, returns and errors as `FusionLayer`; an absent modality counts as zeros.
+
+    Source: Ngiam, Khosla, Kim, Nam, Lee and Ng (2011), Multimodal deep learning.
+    """
+
+    def __init__(self, units: int, activation: str = "relu", **kwargs: Any) -> None:
+        super().__init__(units, **kwargs)
+        self.activation = activation
+        self.projection = keras.layers.Dense(units, activation=activation, dtype=self.dtype_policy, name="projection")
+
+    def build_modalities(self, shapes: dict[str, tuple]) -> None:
+        self.projection.build((None, sum(shape[-1] for shape in shapes.values())))
+
+    def fuse(self, features: dict[str, Any], mask: dict[str, Any], training: bool | None) -> Any:
+        return self.projection(ops.concatenate(self.vectors(features, mask), axis=-1))
+
+    def get_config(self) -> dict:
+        return {**super().get_config(), "activation": self.activation}
+
+
+@keras.saving.register_keras_serializable("mmkit")
+class GatedFusion(FusionLayer):
+    """A gated multimodal unit: every modality is weighed, unit by unit, by a gate that looks at all of them.
+
+    With vectors x_1 ... x_n and their concatenation x: h_i = tanh(x_i W_i + b_i), z_i = sigmoid(x V_i + c_i), and the
+    result is the sum over the present modalities of z_i * h_i.
+
+    Args:
+        units: size of the result.
+
+    Call arguments, returns and errors as `FusionLayer`.
+
+    Source: Arevalo, Solorio, Montes-y-Gomez and Gonzalez (2017), Gated multimodal units for information fusion, in the
+    form for more than two modalities (with biases).
+    """
+
+    def __init__(self, units: int, **kwargs: Any) -> None:
+        super().__init__(units, **kwargs)
+        self.gate = None
+
+    def build_modalities(self, shapes: dict[str, tuple]) -> None:
+        self.hidden = {
+            name: keras.layers.Dense(self.units, activation="tanh", dtype=self.dtype_policy, name=f"hidden_{name}")
+            for name in self.names
+        }
+        for name, layer in self.hidden.items():
+            layer.build((None, shapes[name][-1]))
+        self.gate = keras.layers.Dense(
+            self.units * len(self.names), activation="sigmoid", dtype=self.dtype_policy, name="gate"
+        )
+        self.gate.build((None, sum(shape[-1] for shape in shapes.values())))
+
+    def gates(self, features: Mapping[str, Any], mask: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """The gates z_i for some features, 0 where a modality is absent: dict from name to `(batch, units)`."""
+        given = masks.check_masks(type(self).__name__, features, mask)
+        cast = {name: ops.cast(features[name], self.compute_dtype) for name in self.names}
+        return dict(zip(self.names, self._gates(self.vectors(cast, given), given)))
+
+    def _gates(self, vectors: list[Any], mask: dict[str, Any]) -> list[Any]:
+        opened = ops.split(self.gate(ops.concatenate(vectors, axis=-1)), len(self.names), axis=-1)
+        return [
+            masks.keep(gate, masks.is_present(mask[name]) if name in mask else None)
+            for name, gate in zip(self.names, opened)
+        ]
+
+    def fuse(self, features: dict[str, Any], mask: dict[str, Any], training: bool | None) -> Any:
+        vectors = self.vectors(features, mask)
+        weighed = [
+            gate * self.hidden[name](vector)
+            for name, vector, gate in zip(self.names, vectors, self._gates(vectors, mask))
+        ]
+        return ops.sum(ops.stack(weighed), axis=0)
+
+
+@keras.saving.register_keras_serializable("mmkit")
+class ConvLSTMFusion(FusionLayer):
+    """Convolutions for what has space, an LSTM for what has time, one dense layer over both: raw inputs to one vector.
+
+    This is nn(conv(visual, auditory), touch): every modality of shape `(batch, height, width, channels)` goes through a
+    `Conv2DBranch`, every one of shape `(batch, time, features)` through an `LSTMBranch`, and a `ConcatFusion` joins them.
+
+    Args:
+        units: size of the result, and of every branch.
+        pooling: of the convolutional branches; a dict from modality name for one each, "flatten" for those left out.
+
+    Call arguments:
+        features: dict from modality name to `(batch, height, width, channels)` or `(batch, time, features)`.
+        mask: dict from name to booleans: `(batch,)`, or `(batch, time)` for sequences.
+
+    Returns:
+        `(batch, units)`.
+
+    Raises:
+        ValueError: as `FusionLayer`, and if `pooling` names an unknown modality.
+
+    Source: the branches' and ConcatFusion's.
+    """
+
+    RANKS = (3, 4)
+
+    def __init__(self, units: int, pooling: str | dict[str, str] = "flatten", **kwargs: Any) -> None:
+        super().__init__(units, **kwargs)
+        self.pooling = pooling
+        self.fusion = ConcatFusion(units, dtype=self.dtype_policy, name="fusion")
+
+    def build_modalities(self, shapes: dict[str, tuple]) -> None:
+        if isinstance(self.pooling, Mapping):
+            unknown = sorted(set(self.pooling) - {name for name, shape in shapes.items() if len(shape) == 4})
+            if unknown:
+                raise ValueError(f"ConvLSTMFusion: pooling names {', '.join(unknown)}, no picture among {shapes}")
+        self.ranks = {name: len(shape) for name, shape in shapes.items()}
+        self.branches = {}
+        for name, shape in shapes.items():
+            if len(shape) == 4:
+                pooling = self.pooling.get(name, "flatten") if isinstance(self.pooling, Mapping) else self.pooling
+                self.branches[name] = Conv2DBranch(self.units, pooling=pooling, dtype=self.dtype_policy, name=name)
+            else:
+                self.branches[name] = LSTMBranch(self.units, dtype=self.dtype_policy, name=name)
+            self.branches[name].build(shape)
+        self.fusion.build({name: (None, self.units) for name in self.names})
+
+    def fuse(self, features: dict[str, Any], mask: dict[str, Any], training: bool | None) -> Any:
+        for name, feature in features.items():
+            masks.check_shape("ConvLSTMFusion", name, feature.shape, (self.ranks[name],))
+        seen = {
+            name: self.branches[name](features[name], mask=mask.get(name), training=training) for name in self.names
+        }
+        return self.fusion(seen, mask={name: masks.is_present(given) for name, given in mask.items()})
+
+    def get_config(self) -> dict:
+        return {**super().get_config(), "pooling": self.pooling}
+
+
+@keras.saving.register_keras_serializable("mmkit")
+class ModalityDropout(keras.layers.Layer):
+    """Takes whole modalities away from examples while training, so that a model learns to do without any of them.
+
+    Each present modality of an example is dropped with probability `rate`, independently, except that the last one is
+    always kept. Elementwise dropout is another thing: it thins all modalities and takes away none.
+
+    Args:
+        rate: the probability, from 0 to below 1.
+        seed: seed of the draws, or None.
+
+    Call arguments:
+        features, mask: as `FusionLayer`, of any rank.
+
+    Returns:
+        The features, zeros where dropped or absent, and their presence, to be handed on as `mask`: two dicts. Presence
+        has the shape of the mask that came, else `(batch,)`. Not in training, nothing is dropped.
+
+    Raises:
+        ValueError: if `rate` is out of range, a name is unknown, or a shape wrong.
+
+    Source: Neverova, Wolf, Taylor and Nebout (2016), ModDrop: adaptive multi-modal gesture recognition.
+    """
+
+    def __init__(self, rate: float = 0.3, seed: int | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if not 0 <= rate < 1:
+            raise ValueError(f"ModalityDropout: rate must be from 0 to below 1: got {rate}")
+        self.rate, self.seed = rate, seed
+        self.supports_masking = True
+        self.generator = keras.random.SeedGenerator(seed)
+
+    def build(self, features_shape: Mapping[str, Sequence[int | None]]) -> None:
+        self.names = masks.check_names("ModalityDropout", features_shape)
+
+    def call(
+        self, features: Mapping[str, Any], mask: Mapping[str, Any] | None = None, training: bool | None = None
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        masks.check_names("ModalityDropout", features, self.names)
+        given = masks.check_masks("ModalityDropout", features, mask)
+        batch = ops.shape(features[self.names[0]])[0]
+        everyone = ops.ones((batch,), dtype="bool")
+        present = ops.stack([masks.is_present(given.get(name, everyone)) for name in self.names], axis=1)
+        if training:
+            luck = keras.random.uniform((batch, len(self.names)), seed=self.generator)
+            luck = ops.where(present, luck, -ops.ones_like(luck))
+            luckiest = ops.equal(luck, ops.max(luck, axis=1, keepdims=True))
+            present = ops.logical_and(present, ops.logical_or(luck >= self.rate, luckiest))
+        presence = {}
+        for place, name in enumerate(self.names):
+            presence[name] = present[:, place]
+            if name in given and len(given[name].shape) == 2:
+                presence[name] = ops.logical_and(given[name], ops.expand_dims(presence[name], 1))
+        return {name: masks.keep(features[name], presence[name]) for name in self.names}, presence
+
+    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> None:
+        return None  # presence is a result of its own
+
+    def get_config(self) -> dict:
+        return {**super().get_config(), "rate": self.rate, "seed": self.seed}
