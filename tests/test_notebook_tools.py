@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from nbtools import author, links, overview
-from nbtools.execute import CellFailed, execute
+from nbtools.execute import CellFailed, execute, page
 from nbtools.lint import lint
-from nbtools.project import Problem, Project, read, sources, write
+from nbtools.project import Problem, Project, read, sources, tags, write
 from PIL import Image
 
 import notebooks
@@ -127,6 +127,12 @@ def test_run_changes_nothing_and_writes_a_page(course, capsys) -> None:
     assert "build/html/03_data_pipelines.html" in out and "cell 1/3" in err
 
 
+def test_a_page_shows_solutions_collapsed(lesson: Path) -> None:
+    html = page(read(lesson), "Data pipelines")
+    assert "<title>Data pipelines</title>" in html
+    assert html.count("<details><summary>Solution</summary>") == html.count("</details>") == 2
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("command", ["run", "store"])
 @pytest.mark.parametrize(
@@ -185,6 +191,10 @@ def test_the_skeleton_stored_keeps_all_rules(course) -> None:
     author.new(course, path)
     author.store(course, path)
     assert lint(course, path) == []
+    twin = author.student_copy(read(path))
+    execute(twin, path.parent)
+    told = ["".join(output.get("text", "") for output in cell.outputs) for cell in twin.cells if "check" in tags(cell)]
+    assert len(told) == 2 and all(text.startswith("Not yet: ") for text in told)
 
 
 @pytest.mark.slow
