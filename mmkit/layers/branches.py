@@ -116,6 +116,11 @@ class Conv2DBranch(keras.layers.Layer):
         }
 
 
+def _orthogonal(shape: Sequence[int], dtype: str | None = None) -> Any:
+    """Keras's orthogonal matrix, computed in float32: in bfloat16 TensorFlow has no QR decomposition."""
+    return ops.cast(keras.initializers.Orthogonal()(shape, dtype="float32"), dtype or keras.config.floatx())
+
+
 @keras.saving.register_keras_serializable("mmkit")
 class LSTMBranch(keras.layers.Layer):
     """A long short-term memory over a sequence: its last state, or its state after each step.
@@ -144,7 +149,9 @@ class LSTMBranch(keras.layers.Layer):
             raise ValueError(f"LSTMBranch: units must be positive: got {units}")
         self.units, self.tokens = units, tokens
         self.supports_masking = True
-        self.memory = keras.layers.LSTM(units, return_sequences=tokens, dtype=self.dtype_policy, name="memory")
+        self.memory = keras.layers.LSTM(
+            units, return_sequences=tokens, recurrent_initializer=_orthogonal, dtype=self.dtype_policy, name="memory"
+        )
 
     def build(self, input_shape: Sequence[int | None]) -> None:
         masks.check_shape("LSTMBranch", self.name, input_shape, ranks=(3,))

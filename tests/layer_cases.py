@@ -1,0 +1,87 @@
+"""The one list of layers whose promises `test_layers.py` tests. A new layer joins by a line here."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+
+from mmkit import layers
+
+VECTORS = {"a": (5,), "b": (3,), "c": (4,)}
+MIXED = {"a": (5,), "b": (6, 3), "c": (9, 4)}
+RAW = {"picture": (12, 10, 2), "sound": (16, 8, 1), "touch": (7, 3)}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A layer and what it is fed.
+
+    Attributes:
+        name: for the test's name.
+        make: makes the layer, the same at each call but for its weights' values.
+        shapes: from modality to shape without the batch; a branch's only one is called "x".
+        sequences: modalities whose first axis is time and takes a mask per step.
+    """
+
+    name: str
+    make: Callable[..., keras.layers.Layer]
+    shapes: dict[str, tuple[int, ...]]
+    sequences: tuple[str, ...] = ()
+
+    @property
+    def kind(self) -> str:
+        return type(self.make()).__name__
+
+    def features(self, batch: int, seed: int = 0) -> dict[str, np.ndarray]:
+        random = np.random.default_rng(seed)
+        return {name: random.normal(size=(batch, *shape)).astype("float32") for name, shape in self.shapes.items()}
+
+    def presence(self, batch: int, seed: int = 0) -> dict[str, np.ndarray]:
+        """Some of each modality absent, the first row whole; for sequences, of random lengths, some of none."""
+        random = np.random.default_rng(seed)
+        mask = {}
+        for name, shape in self.shapes.items():
+            if name in self.sequences:
+                lengths = random.integers(0, shape[0] + 1, size=batch)
+                lengths[0] = shape[0]
+                mask[name] = np.arange(shape[0]) < lengths[:, None]
+            else:
+                mask[name] = random.random(batch) < 0.6
+                mask[name][0] = True
+        return mask
+
+    def call(self, layer: keras.layers.Layer, features: dict, mask: dict | None = None, training: bool = False) -> list:
+        """The layer's results as a list of tensors."""
+        if set(self.shapes) == {"x"}:
+            result = layer(features["x"], mask=None if mask is None else mask["x"], training=training)
+        else:
+            result = layer(features, mask=mask, training=training)
+        return keras.tree.flatten(result)
+
+    def model(self, with_mask: bool = True) -> keras.Model:
+        """The layer in a functional model, batch size and the time of sequences unknown."""
+        inputs, mask = {}, {}
+        for name, shape in self.shapes.items():
+            timed = name in self.sequences
+            inputs[name] = keras.Input((None, *shape[1:]) if timed else shape, name=name)
+            if with_mask:
+                mask[name] = keras.Input((None,) if timed else (), dtype="bool", name=f"{name}_mask")
+        outputs = self.call(self.make(), inputs, mask or None)
+        return keras.Model([*inputs.values(), *mask.values()], outputs)
+
+
+CASES = [
+    Case("Conv2DBranch", lambda **k: layers.Conv2DBranch(6, filters=(4, 5), **k), {"x": (12, 10, 2)}),
+    Case("Conv2DBranch-max", lambda **k: layers.Conv2DBranch(6, filters=(4, 5), pooling="max", **k), {"x": (12, 10, 2)}),
+    Case("Conv2DBranch-tokens", lambda **k: layers.Conv2DBranch(6, filters=(4, 5), pooling=None, **k), {"x": (12, 10, 2)}),
+    Case("LSTMBranch", lambda **k: layers.LSTMBranch(6, **k), {"x": (7, 3)}, ("x",)),
+    Case("LSTMBranch-tokens", lambda **k: layers.LSTMBranch(6, tokens=True, **k), {"x": (7, 3)}, ("x",)),
+    Case("ConcatFusion", lambda **k: layers.ConcatFusion(6, activation="tanh", **k), MIXED, ("b", "c")),
+    Case("ConcatFusion-vectors", lambda **k: layers.ConcatFusion(6, activation="tanh", **k), VECTORS),
+    Case("GatedFusion", lambda **k: layers.GatedFusion(6, **k), MIXED, ("b", "c")),
+    Case("GatedFusion-one", lambda **k: layers.GatedFusion(6, **k), {"a": (5,)}),
+    Case("ConvLSTMFusion", lambda **k: layers.ConvLSTMFusion(6, **k), RAW, ("touch",)),
+    Case("ConvLSTMFusion-max", lambda **k: layers.ConvLSTMFusion(6, pooling={"sound": "max"}, **k), RAW, ("touch",)),
+    Case("ModalityDropout", lambda **k: layers.ModalityDropout(0.4, seed=1, **k), MIXED, ("b", "c")),
+]
