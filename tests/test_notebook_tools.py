@@ -4,6 +4,8 @@ import base64
 import io
 import os
 import re
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -14,7 +16,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 from nbtools import author, links, overview
 from nbtools.execute import CellFailed, execute, page
 from nbtools.lint import lint
-from nbtools.project import Problem, Project, read, sources, tags, write
+from nbtools.project import ROOT, Problem, Project, read, sources, tags, write
 from PIL import Image
 
 import notebooks
@@ -49,6 +51,13 @@ def test_an_unknown_notebook_is_one_line_that_lists_the_known(course, lesson: Pa
     for name in ("44", "nothing.ipynb", "README.md"):
         assert notebooks.main(["run", name], course) == 1
         assert capsys.readouterr().err == f"no notebook {name}: there are 03\n"
+
+
+def test_the_tools_work_from_any_folder(tmp_path: Path) -> None:
+    command = [sys.executable, str(ROOT / "tools" / "notebooks.py"), "text", "99"]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert result.returncode == 1 and result.stderr.startswith("no notebook 99: there ")
+    assert not any(tmp_path.iterdir())
 
 
 def test_an_empty_course_has_no_notebook(course, capsys) -> None:
