@@ -71,6 +71,7 @@ def check_change(before: set[str], after: set[str]) -> None:
     """Ends the run with an error unless the kit is all that `after` has more or other than `before`."""
     gone, come = sorted(before - after), sorted(after - before)
     if gone or [line.split("==")[0].split(" @ ")[0] for line in come] != [KIT]:
+        (ROOT / ".venv-colab" / "mmkit-stamp").write_text("unfinished")  # it is Colab's no longer: make it again
         sys.exit(f"The notebook changed Colab's packages. Gone: {gone or 'none'}. Come: {come or 'none'}.")
 
 
