@@ -25,8 +25,8 @@ setup: ## the virtual environment .venv, from the lock (PYTHON=python3.12 choose
 data: setup ## the data that the first lessons need
 	@$(PY) -m mmkit prepare av_digits digits
 
-lab: data ## JupyterLab, open on the first notebook
-	@$(PY) -m jupyter lab notebooks/00_start_here.ipynb
+lab: data ## JupyterLab, open on the first notebook (LAB_OPTIONS="--no-browser --allow-root" passes options on)
+	@$(PY) -m jupyter lab $(LAB_OPTIONS) notebooks/00_start_here.ipynb
 
 check: data ## the fast tests, under five minutes
 	@$(PYTEST) -m "not slow"

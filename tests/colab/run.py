@@ -86,13 +86,15 @@ def build_wheel(folder: Path) -> Path:
 
 
 def notebook(number: str) -> Path:
-    return next((ROOT / "notebooks").glob(f"*/{number}_*.ipynb"))
+    found = list((ROOT / "notebooks").glob(f"*/{number}_*.ipynb"))
+    return found[0] if found else sys.exit(f"there is no notebook {number} in {ROOT / 'notebooks'}")
 
 
 def run_as_colab(path: Path, wheel: Path) -> None:
     """Executes a copy of the notebook in an empty folder, with the environment as Colab has it."""
     colab = {
         "COLAB_RELEASE_TAG": "release-colab-test",
+        "PYDEVD_DISABLE_FILE_VALIDATION": "1",  # this ipykernel's debugger would talk about itself
         "MMKIT_SOURCE": str(wheel),
         "MMKIT_CACHE": str(mmkit.cache_dir()),  # the data from `make data`, so that it is not brought a second time
     }
