@@ -10,9 +10,10 @@ def main(arguments: list[str] | None = None) -> int:
         from mmkit import doctor
 
         return doctor.main()
-    from mmkit import sources
+    from mmkit import settings, sources
 
-    parser = argparse.ArgumentParser(prog="python -m mmkit", description="Fetch data, prepare data sets, look for faults.")
+    description = "Fetch data, prepare data sets, look for faults."
+    parser = argparse.ArgumentParser(prog="python -m mmkit", description=description)
     commands = parser.add_subparsers(dest="command", required=True)
     fetch = commands.add_parser("fetch", help="bring pinned sources into the cache")
     fetch.add_argument("names", nargs="*", metavar="NAME", help=f"one of {', '.join(sources.names())}")
@@ -29,7 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
                 print(f"{name}: {sources.fetch(name)}")
         else:
             _prepare(options.names)
-    except sources.SourceError as error:
+    except (sources.SourceError, settings.SettingError) as error:
         print(f"mmkit: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -41,7 +42,11 @@ def main(arguments: list[str] | None = None) -> int:
 def _prepare(names: list[str]) -> None:
     import mmkit
 
+    mmkit.profile()  # a mistake in it is better said now than after the wait
+    print("mmkit: loading TensorFlow", file=sys.stderr)
     with mmkit.quiet_imports():
+        import tensorflow  # noqa: F401, TFDS would load it later, with all its log lines
+
         from mmkit import datasets
 
     for name in names:

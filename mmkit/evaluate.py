@@ -48,7 +48,7 @@ def bootstrap(values: np.ndarray, *, level: float = 0.95, resamples: int = 2000,
     numbers = np.asarray(values, dtype=float)
     if numbers.ndim != 1 or len(numbers) < 2 or not np.isfinite(numbers).all():
         raise ValueError(
-            f"bootstrap wants one finite number per example, shape (examples,) with two or more: got shape {numbers.shape}"
+            f"bootstrap wants one finite number per example, for two or more: got shape {numbers.shape}"
             + ("" if np.isfinite(numbers).all() else " holding NaN or infinity")
         )
     result = stats.bootstrap(
@@ -61,7 +61,9 @@ def bootstrap(values: np.ndarray, *, level: float = 0.95, resamples: int = 2000,
         batch=max(1, 10_000_000 // len(numbers)),
         rng=np.random.default_rng(seed),
     )
-    return Interval(float(numbers.mean()), float(result.confidence_interval.low), float(result.confidence_interval.high))
+    return Interval(
+        float(numbers.mean()), float(result.confidence_interval.low), float(result.confidence_interval.high)
+    )
 
 
 def paired_bootstrap(
@@ -159,7 +161,9 @@ class Claims:
         failed = [claim for claim in rows if not claim.holds]
         if failed:
             raise ClaimFailed(
-                "; ".join(f"{claim.text}: {claim.value:.4g} is not {claim.comparison} {claim.bound:g}" for claim in failed)
+                "; ".join(
+                    f"{claim.text}: {claim.value:.4g} is not {claim.comparison} {claim.bound:g}" for claim in failed
+                )
             )
 
 
@@ -168,14 +172,20 @@ class _Table:
 
     def __init__(self, claims: list[Claim]) -> None:
         self._rows = [
-            (claim.text, f"{claim.value:.4g}", f"{claim.comparison} {claim.bound:g}", "holds" if claim.holds else "FAILS")
+            (
+                claim.text,
+                f"{claim.value:.4g}",
+                f"{claim.comparison} {claim.bound:g}",
+                "holds" if claim.holds else "FAILS",
+            )
             for claim in claims
         ]
 
     def __repr__(self) -> str:
         table = [("claim", "measured", "bound", "verdict"), *self._rows]
         widths = [max(len(row[column]) for row in table) for column in range(4)]
-        return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in table)
+        lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in table)
+        return "\n".join(line.rstrip() for line in lines)
 
     def _repr_html_(self) -> str:
         head = "".join(f"<th style='text-align:left'>{name}</th>" for name in ("Claim", "Measured", "Bound", "Verdict"))

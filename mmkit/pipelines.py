@@ -69,7 +69,7 @@ def batches(
 
 
 def mel_spectrogram() -> keras.layers.Layer:
-    """Keras's layer for the spectrograms of `av_digits`: 256 samples (32 ms) a frame, a frame every 100 samples (12.5 ms).
+    """Keras's layer for the spectrograms of `av_digits`: a frame of 256 samples (32 ms) every 100 samples (12.5 ms).
 
     It turns `(batch, samples)` into `(batch, 32, frames)`, in decibels.
     """

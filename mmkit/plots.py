@@ -30,7 +30,9 @@ def use_style() -> None:
     )
 
 
-def image_grid(images: np.ndarray, titles: Sequence[str] | None = None, *, columns: int = 10, size: float = 1.0) -> np.ndarray:
+def image_grid(
+    images: np.ndarray, titles: Sequence[str] | None = None, *, columns: int = 10, size: float = 1.0
+) -> np.ndarray:
     """Small grey pictures in a grid.
 
     Args:
@@ -49,7 +51,9 @@ def image_grid(images: np.ndarray, titles: Sequence[str] | None = None, *, colum
     if images.ndim == 4 and images.shape[-1] == 1:
         images = images[..., 0]
     if images.ndim != 3:
-        raise ValueError(f"image_grid wants shape (count, height, width) or (count, height, width, 1): got {images.shape}")
+        raise ValueError(
+            f"image_grid wants shape (count, height, width) or (count, height, width, 1): got {images.shape}"
+        )
     if titles is not None and len(titles) != len(images):
         raise ValueError(f"image_grid wants one title per picture: got {len(titles)} for {len(images)}")
     rows = -(-len(images) // columns)
@@ -99,7 +103,9 @@ def confusion(matrix: np.ndarray, names: Sequence[str], *, title: str, ax: Axes 
     """
     matrix = np.asarray(matrix, dtype=float)
     if matrix.shape != (len(names), len(names)):
-        raise ValueError(f"confusion wants a square matrix, one row per name: got {matrix.shape} for {len(names)} names")
+        raise ValueError(
+            f"confusion wants a square matrix, one row per name: got {matrix.shape} for {len(names)} names"
+        )
     if ax is None:
         _, ax = plt.subplots(figsize=(3.2, 3.2))
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)

@@ -17,15 +17,19 @@ PROFILES = ("small", "full")
 Choice = TypeVar("Choice")
 
 
+class SettingError(ValueError):
+    """An environment variable of the kit holds what it must not. The message is one line that says what it may hold."""
+
+
 def seed() -> int:
     """The seed of this run, a whole number from 0 to 2**32 - 1, from `MMKIT_SEED` (default 0).
 
     Raises:
-        ValueError: if `MMKIT_SEED` is not such a number.
+        SettingError: if `MMKIT_SEED` is not such a number.
     """
     text = os.environ.get("MMKIT_SEED", "0")
     if not (text.isascii() and text.isdigit() and int(text) < 2**32):
-        raise ValueError(f"MMKIT_SEED is {text!r}: set it to a whole number from 0 to 4294967295, or unset it")
+        raise SettingError(f"MMKIT_SEED is {text!r}: set it to a whole number from 0 to 4294967295, or unset it")
     return int(text)
 
 
@@ -35,11 +39,11 @@ def profile() -> str:
     It is also the name of the configuration to load: `tfds.load(f"av_digits/{mmkit.profile()}")`.
 
     Raises:
-        ValueError: if `MMKIT_PROFILE` names no profile.
+        SettingError: if `MMKIT_PROFILE` names no profile.
     """
     name = os.environ.get("MMKIT_PROFILE", "small")
     if name not in PROFILES:
-        raise ValueError(f"MMKIT_PROFILE is {name!r}: set it to one of {', '.join(PROFILES)}, or unset it")
+        raise SettingError(f"MMKIT_PROFILE is {name!r}: set it to one of {', '.join(PROFILES)}, or unset it")
     return name
 
 
@@ -66,9 +70,9 @@ def offline() -> bool:
     """Whether `MMKIT_OFFLINE` forbids the network.
 
     Raises:
-        ValueError: if `MMKIT_OFFLINE` is neither 0 nor 1.
+        SettingError: if `MMKIT_OFFLINE` is neither 0 nor 1.
     """
     text = os.environ.get("MMKIT_OFFLINE", "") or "0"
     if text not in ("0", "1"):
-        raise ValueError(f"MMKIT_OFFLINE is {text!r}: set it to 1 or 0, or unset it")
+        raise SettingError(f"MMKIT_OFFLINE is {text!r}: set it to 1 or 0, or unset it")
     return text == "1"

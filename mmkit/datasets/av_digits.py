@@ -5,10 +5,12 @@ import re
 import struct
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import tensorflow_datasets as tfds
+from tqdm import tqdm
 
 from mmkit import sources
 from mmkit.datasets import digits, espeak, senses
@@ -19,6 +21,7 @@ ACCENTS = ("en", "en-us", "en-us-nyc", "en-029", "en-gb-scotland", "en-gb-x-rp",
 # These voices take their breath from the C library's random numbers, which differ from one system to another.
 UNSTEADY_VOICES = ("Alicia", "Demonic", "f2", "f3", "f5", "sandro", "victor", "whisper", "whisperf")
 SPEAKERS = {"train": ("jackson", "nicolas", "theo"), "validation": ("yweweler",), "test": ("george",)}  # spoken_digit
+Recordings = dict[str, list[tuple[str, np.ndarray]]]  # from a split to one (voice, sound) per picture
 
 
 def engine_folder() -> Path:
@@ -38,7 +41,9 @@ def split_voices(names: list[str]) -> dict[str, list[str]]:
     np.random.RandomState(20_260_102).shuffle(families)
     low, high = len(families) * 7 // 10, len(families) * 8 // 10
     shares = {"train": families[:low], "validation": families[low:high], "test": families[high:]}
-    return {split: [name for name in sorted(names) if re.sub(r"\d+$", "", name) in share] for split, share in shares.items()}
+    return {
+        split: [name for name in sorted(names) if re.sub(r"\d+$", "", name) in share] for split, share in shares.items()
+    }
 
 
 def speak(requests: list[dict]) -> list[np.ndarray]:
@@ -53,19 +58,26 @@ def speak(requests: list[dict]) -> list[np.ndarray]:
     Raises:
         mmkit.sources.SourceError: if the engine does not run on this machine.
     """
-    lines = "".join(json.dumps(request) + "\n" for request in requests)
-    engine = subprocess.run([sys.executable, espeak.__file__, str(engine_folder())], input=lines.encode(), capture_output=True)
-    sounds, place = [], 0
-    while place + 4 <= len(engine.stdout):
-        (count,) = struct.unpack_from("<I", engine.stdout, place)
-        sounds.append(np.frombuffer(engine.stdout, "<i2", count, place + 4))
-        place += 4 + 2 * count
+    command = [sys.executable, espeak.__file__, str(engine_folder())]
+    sounds = []
+    with tempfile.TemporaryFile() as asked, tempfile.TemporaryFile() as complaints:
+        asked.write("".join(json.dumps(request) + "\n" for request in requests).encode())
+        asked.seek(0)
+        with subprocess.Popen(command, stdin=asked, stdout=subprocess.PIPE, stderr=complaints) as engine:
+            for _ in tqdm(requests, desc="Speaking", unit=" words", leave=False):
+                head = engine.stdout.read(4)
+                if len(head) < 4:
+                    break
+                samples = engine.stdout.read(2 * struct.unpack("<I", head)[0])
+                sounds.append(senses.resample(np.frombuffer(samples, "<i2"), espeak.SAMPLE_RATE))
+        complaints.seek(0)
+        last = (complaints.read().decode(errors="replace").strip().splitlines() or ["no message"])[-1]
     if engine.returncode != 0 or len(sounds) != len(requests):
-        last = (engine.stderr.decode(errors="replace").strip().splitlines() or ["no message"])[-1]
         raise sources.SourceError(
-            f"the speech synthesiser does not run on this machine ({last}): delete {sources.folder('espeak')} and fetch espeak again"
+            f"the speech synthesiser does not run on this machine ({last}): "
+            f"delete {sources.folder('espeak')} and fetch espeak again"
         )
-    return [senses.resample(sound, espeak.SAMPLE_RATE) for sound in sounds]
+    return sounds
 
 
 def pair_up(ids: np.ndarray, labels: np.ndarray, random: np.random.RandomState) -> dict[int, int]:
@@ -73,7 +85,7 @@ def pair_up(ids: np.ndarray, labels: np.ndarray, random: np.random.RandomState) 
     partner = {}
     for digit in range(10):
         ring = random.permutation(ids[labels[ids] == digit])
-        partner.update(zip(ring.tolist(), np.roll(ring, 1).tolist()))
+        partner.update(zip(ring.tolist(), np.roll(ring, 1).tolist(), strict=True))
     return partner
 
 
@@ -82,8 +94,8 @@ class AvDigits(KitBuilder):
 
     VERSION = tfds.core.Version("1.0.0")
     BUILDER_CONFIGS = [
-        tfds.core.BuilderConfig(name="small", description="5,000 digits, built offline; speech synthesised by eSpeak NG"),
-        tfds.core.BuilderConfig(name="full", description="70,000 digits of TFDS's mnist, heard from TFDS's spoken_digit"),
+        tfds.core.BuilderConfig(name="small", description="5,000 digits, built offline; synthesised speech"),
+        tfds.core.BuilderConfig(name="full", description="70,000 digits of TFDS's mnist, speech of its spoken_digit"),
     ]
     SOURCES = {"small": ("mnist-5k", "espeak")}
 
@@ -98,7 +110,10 @@ class AvDigits(KitBuilder):
                         shape=(senses.AUDIO_SAMPLES,), dtype=np.int16, encoding="zlib", doc="sound pressure at 8,000 Hz"
                     ),
                     "touch": tfds.features.Tensor(
-                        shape=(senses.TOUCH_STEPS, senses.TOUCH_CELLS), dtype=np.uint8, encoding="zlib", doc="pressure by step and cell"
+                        shape=(senses.TOUCH_STEPS, senses.TOUCH_CELLS),
+                        dtype=np.uint8,
+                        encoding="zlib",
+                        doc="pressure by step and cell",
                     ),
                     "label": tfds.features.ClassLabel(num_classes=10),
                     "severity": tfds.features.Tensor(
@@ -123,22 +138,25 @@ class AvDigits(KitBuilder):
 
     def _generate_examples(self, pictures, labels, ids, recordings):
         partner = pair_up(ids, labels, np.random.RandomState(20_260_103))
-        for number, (voice, sound) in zip(ids.tolist(), recordings):
+        for number, (voice, sound) in zip(ids.tolist(), recordings, strict=True):
             random = np.random.RandomState([20_260_104, number])
             severity = random.randint(0, 256, size=3, dtype=np.int32)
-            yield number, {
-                "image": senses.degrade_image(pictures[number], int(severity[0]), random)[..., None],
-                "audio": senses.degrade_audio(sound, int(severity[1]), random),
-                "touch": senses.feel(pictures[partner[number]], int(severity[2]), random),
-                "label": int(labels[number]),
-                "severity": severity.astype(np.uint8),
-                "voice": voice,
-                "image_id": number,
-                "touch_id": partner[number],
-            }
+            yield (
+                number,
+                {
+                    "image": senses.degrade_image(pictures[number], int(severity[0]), random)[..., None],
+                    "audio": senses.degrade_audio(sound, int(severity[1]), random),
+                    "touch": senses.feel(pictures[partner[number]], int(severity[2]), random),
+                    "label": int(labels[number]),
+                    "severity": severity.astype(np.uint8),
+                    "voice": voice,
+                    "image_id": number,
+                    "touch_id": partner[number],
+                },
+            )
 
 
-def synthesised(ids: dict[str, np.ndarray], labels: np.ndarray) -> dict[str, list[tuple[str, np.ndarray]]]:
+def synthesised(ids: dict[str, np.ndarray], labels: np.ndarray) -> Recordings:
     """For each split one `(voice, recording)` per picture, spoken by a voice of that split alone."""
     folder = engine_folder() / "espeak-ng-data" / "voices" / "!v"
     voices = split_voices([path.name for path in folder.iterdir() if path.name not in UNSTEADY_VOICES])
@@ -157,12 +175,14 @@ def synthesised(ids: dict[str, np.ndarray], labels: np.ndarray) -> dict[str, lis
                 }
             )
     requests.sort(key=lambda request: (request["voice"], request["place"]))  # the engine changes its voice slowly
-    spoken = sorted(zip(requests, speak(requests)), key=lambda pair: pair[0]["place"][1])
-    return {split: [(request["voice"], sound) for request, sound in spoken if request["place"][0] == split] for split in ids}
+    spoken = sorted(zip(requests, speak(requests), strict=True), key=lambda pair: pair[0]["place"][1])
+    return {
+        split: [(request["voice"], sound) for request, sound in spoken if request["place"][0] == split] for split in ids
+    }
 
 
-def recorded(builder: KitBuilder, ids: dict[str, np.ndarray], labels: np.ndarray) -> dict[str, list[tuple[str, np.ndarray]]]:
-    """The same from the people of TFDS's spoken_digit; a recording serves many pictures, under other noise each time."""
+def recorded(builder: KitBuilder, ids: dict[str, np.ndarray], labels: np.ndarray) -> Recordings:
+    """The same from the people of TFDS's spoken_digit: a recording serves many pictures, each under other noise."""
     said: dict[tuple[str, int], list[np.ndarray]] = {}
     for example in builder._public("spoken_digit", "train"):
         speaker = example["audio/filename"].decode().split("_")[1]

@@ -58,7 +58,6 @@ class Digits(KitBuilder):
                 }
             ),
             supervised_keys=("image", "label"),
-            disable_shuffling=False,
         )
 
     def _split_generators(self, dl_manager):
@@ -71,15 +70,21 @@ class Digits(KitBuilder):
 
     def _generate_examples(self, pictures, labels, ids):
         for number in ids:
-            yield int(number), {
-                "image": pictures[number][..., None],
-                "label": int(labels[number]),
-                "image_id": int(number),
-            }
+            yield (
+                int(number),
+                {
+                    "image": pictures[number][..., None],
+                    "label": int(labels[number]),
+                    "image_id": int(number),
+                },
+            )
 
 
 def read_full_mnist(builder: KitBuilder) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
-    """TFDS's mnist: pictures, labels, and which of them belong to which split (its last 5,000 of train are validation)."""
+    """TFDS's mnist: pictures, labels, and which of them belong to which split.
+
+    The last 5,000 of its training pictures are for validation.
+    """
     examples = [(example["image"][..., 0], example["label"]) for example in builder._public("mnist", "train")]
     train = len(examples)
     examples += [(example["image"][..., 0], example["label"]) for example in builder._public("mnist", "test")]
