@@ -184,7 +184,7 @@ def _download(wanted: Source, scratch: Path, progress: bool) -> Path:
     # pip loads into the temporary folder: inside ours it is on the right disk, and its size is the progress.
     environment = {**os.environ, "TMPDIR": str(incoming), "TEMP": str(incoming), "TMP": str(incoming)}
     # These two of a user's settings are about installing, and would make pip refuse the download.
-    environment |= {"PIP_CONSTRAINT": "", "PIP_REQUIRE_VIRTUALENV": "0"}
+    environment |= {"PIP_CONSTRAINT": os.devnull, "PIP_REQUIRE_VIRTUALENV": "0"}
     label = f"fetching {wanted.name}"
     with tqdm(total=wanted.bytes, unit="B", unit_scale=True, desc=label, disable=not progress) as bar:
         done = threading.Event()
