@@ -73,8 +73,12 @@ class Case:
 
 CASES = [
     Case("Conv2DBranch", lambda **k: layers.Conv2DBranch(6, filters=(4, 5), **k), {"x": (12, 10, 2)}),
-    Case("Conv2DBranch-max", lambda **k: layers.Conv2DBranch(6, filters=(4, 5), pooling="max", **k), {"x": (12, 10, 2)}),
-    Case("Conv2DBranch-tokens", lambda **k: layers.Conv2DBranch(6, filters=(4, 5), pooling=None, **k), {"x": (12, 10, 2)}),
+    Case(
+        "Conv2DBranch-max", lambda **k: layers.Conv2DBranch(6, filters=(4, 5), pooling="max", **k), {"x": (12, 10, 2)}
+    ),
+    Case(
+        "Conv2DBranch-tokens", lambda **k: layers.Conv2DBranch(6, filters=(4, 5), pooling=None, **k), {"x": (12, 10, 2)}
+    ),
     Case("LSTMBranch", lambda **k: layers.LSTMBranch(6, **k), {"x": (7, 3)}, ("x",)),
     Case("LSTMBranch-tokens", lambda **k: layers.LSTMBranch(6, tokens=True, **k), {"x": (7, 3)}, ("x",)),
     Case("ConcatFusion", lambda **k: layers.ConcatFusion(6, activation="tanh", **k), MIXED, ("b", "c")),

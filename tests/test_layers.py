@@ -11,10 +11,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from layer_cases import CASES, Case
+
 from mmkit import layers
 
 each = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-weighted = pytest.mark.parametrize("case", [case for case in CASES if case.make().name[:8] != "modality"], ids=lambda case: case.name)
+weighted = pytest.mark.parametrize(
+    "case", [case for case in CASES if case.make().name[:8] != "modality"], ids=lambda case: case.name
+)
 
 
 def numbers(tensors: list) -> list[np.ndarray]:
@@ -29,7 +32,9 @@ def assert_same(first: list, second: list, tolerance: float = 1e-5) -> None:
 def test_every_layer_is_in_the_list():
     public = {name for name in layers.__all__ if name != "FusionLayer"}
     assert public == {case.kind for case in CASES}
-    exported = {name for name, thing in vars(layers).items() if inspect.isclass(thing) and issubclass(thing, keras.layers.Layer)}
+    exported = {
+        name for name, thing in vars(layers).items() if inspect.isclass(thing) and issubclass(thing, keras.layers.Layer)
+    }
     assert exported == set(layers.__all__)
 
 
@@ -51,7 +56,10 @@ def test_every_weight_is_registered_gets_a_gradient_and_moves(case: Case, monkey
     for weight in layer.trainable_variables:  # biases begin at zero, where a saturated or dead unit would hide a fault
         weight.assign(random.normal(0.1, 0.3, weight.shape))
     with tf.GradientTape() as tape:
-        loss = sum(keras.ops.mean(keras.ops.square(keras.ops.cast(one, "float32") - 0.3)) for one in case.call(layer, case.features(8), case.presence(8)))
+        loss = sum(
+            keras.ops.mean(keras.ops.square(keras.ops.cast(one, "float32") - 0.3))
+            for one in case.call(layer, case.features(8), case.presence(8))
+        )
     if not layer.trainable_variables:
         assert case.kind == "ModalityDropout"
         return
@@ -189,7 +197,10 @@ for saved in Path(sys.argv[1]).glob("*.keras"):
 
 @each
 def test_a_keras_file_brings_the_same_outputs_back_in_a_fresh_process(case: Case, reloaded: Path):
-    with np.load(reloaded / f"{case.name}.expected.npz") as expected, np.load(reloaded / f"{case.name}.outputs.npz") as outputs:
+    with (
+        np.load(reloaded / f"{case.name}.expected.npz") as expected,
+        np.load(reloaded / f"{case.name}.outputs.npz") as outputs,
+    ):
         assert_same([outputs[name] for name in outputs.files], [expected[name] for name in expected.files])
 
 
@@ -239,7 +250,13 @@ def test_a_mask_of_the_wrong_shape_is_named(case: Case):
 
 
 def test_units_must_be_positive():
-    for make in (layers.Conv2DBranch, layers.LSTMBranch, layers.ConcatFusion, layers.GatedFusion, layers.ConvLSTMFusion):
+    for make in (
+        layers.Conv2DBranch,
+        layers.LSTMBranch,
+        layers.ConcatFusion,
+        layers.GatedFusion,
+        layers.ConvLSTMFusion,
+    ):
         with pytest.raises(ValueError, match="positive"):
             make(0)
     with pytest.raises(ValueError, match="rate"):
@@ -256,18 +273,25 @@ def test_concatenation_is_a_dense_layer_on_vectors_laid_end_to_end():
     layer, features = case.make(), case.features(4)
     fused = layer(features)
     kernel, bias = layer.get_weights()
-    np.testing.assert_allclose(fused, np.tanh(np.concatenate([features[n] for n in "abc"], axis=1) @ kernel + bias), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        fused, np.tanh(np.concatenate([features[n] for n in "abc"], axis=1) @ kernel + bias), rtol=1e-5, atol=1e-6
+    )
 
 
 def test_gated_fusion_is_the_formula_of_its_docstring():
-    features = {name: np.random.default_rng(3).normal(size=(4, size)).astype("float32") for name, size in (("a", 5), ("b", 3))}
+    features = {
+        name: np.random.default_rng(3).normal(size=(4, size)).astype("float32") for name, size in (("a", 5), ("b", 3))
+    }
     present = {"b": np.array([True, True, False, True])}
     layer = layers.GatedFusion(6)
     fused = layer(features, mask=present)
     seen = {"a": features["a"], "b": features["b"] * present["b"][:, None]}
     kernel, bias = layer.gate.get_weights()
     gates = 1 / (1 + np.exp(-(np.concatenate([seen["a"], seen["b"]], axis=1) @ kernel + bias)))
-    hidden = {name: np.tanh(seen[name] @ layer.hidden[name].get_weights()[0] + layer.hidden[name].get_weights()[1]) for name in "ab"}
+    hidden = {
+        name: np.tanh(seen[name] @ layer.hidden[name].get_weights()[0] + layer.hidden[name].get_weights()[1])
+        for name in "ab"
+    }
     expected = gates[:, :6] * hidden["a"] + present["b"][:, None] * gates[:, 6:] * hidden["b"]
     np.testing.assert_allclose(fused, expected, rtol=1e-5, atol=1e-6)
     shown = layer.gates(features, mask=present)

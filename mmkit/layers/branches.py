@@ -13,8 +13,8 @@ from mmkit.layers import masks
 class Conv2DBranch(keras.layers.Layer):
     """Convolutions with stride two, then a dense layer: a picture or a spectrogram becomes features.
 
-    A token is one row of the last feature map: a strip of a picture, a stretch of time of a spectrogram whose first axis
-    is time.
+    A token is one row of the last feature map: a strip of a picture, a stretch of time of a spectrogram whose first
+    axis is time.
 
     Args:
         units: size of the features.
@@ -50,13 +50,21 @@ class Conv2DBranch(keras.layers.Layer):
         if pooling not in ("flatten", "max", None):
             raise ValueError(f"Conv2DBranch: unknown pooling {pooling!r}: use 'flatten', 'max' or None")
         if not filters or min(units, kernel_size, *filters) < 1:
-            raise ValueError(f"Conv2DBranch: units, kernel_size and filters must be positive: got {units}, {kernel_size}, {filters}")
+            raise ValueError(
+                f"Conv2DBranch: units, kernel_size and filters must be positive: got {units}, {kernel_size}, {filters}"
+            )
         self.units, self.filters, self.kernel_size = units, tuple(filters), kernel_size
         self.pooling, self.activation = pooling, activation
         self.supports_masking = True
         self.convolutions = [
             keras.layers.Conv2D(
-                count, kernel_size, strides=2, padding="same", activation=activation, dtype=self.dtype_policy, name=f"convolution_{place}"
+                count,
+                kernel_size,
+                strides=2,
+                padding="same",
+                activation=activation,
+                dtype=self.dtype_policy,
+                name=f"convolution_{place}",
             )
             for place, count in enumerate(self.filters)
         ]
@@ -66,7 +74,9 @@ class Conv2DBranch(keras.layers.Layer):
         masks.check_shape("Conv2DBranch", self.name, input_shape, ranks=(4,))
         shape = tuple(input_shape)
         if shape[2] is None or (self.pooling == "flatten" and shape[1] is None):
-            raise ValueError(f"Conv2DBranch with pooling={self.pooling!r}: input shape {shape} must have known height and width")
+            raise ValueError(
+                f"Conv2DBranch with pooling={self.pooling!r}: input shape {shape} must have known height and width"
+            )
         self.channels = shape[-1]
         for convolution in self.convolutions:
             convolution.build(shape)
@@ -131,8 +141,8 @@ class LSTMBranch(keras.layers.Layer):
 
     Call arguments:
         inputs: `(batch, time, features)`; time may differ from batch to batch.
-        mask: `(batch, time)` booleans, which steps are there, or `(batch,)`, whether the sequence is there at all. Steps
-            that are not there leave the state as it was; a sequence of none gives zeros. Or None.
+        mask: `(batch, time)` booleans, which steps are there, or `(batch,)`, whether the sequence is there at all.
+            Steps that are not there leave the state as it was; a sequence of none gives zeros. Or None.
 
     Returns:
         `(batch, units)`, or `(batch, time, units)` with its mask if `tokens`.

@@ -19,8 +19,8 @@ class FusionLayer(keras.layers.Layer):
         units: size of the result.
 
     Call arguments:
-        features: dict from modality name to `(batch, units)` or `(batch, time, units)`. Any names, any number of them, any
-            units, times that differ.
+        features: dict from modality name to `(batch, units)` or `(batch, time, units)`. Any names, any number of them,
+            any units, times that differ.
         mask: dict from name to booleans, `(batch,)` or, for tokens, `(batch, time)`. A name left out is present.
 
     Returns:
@@ -47,7 +47,9 @@ class FusionLayer(keras.layers.Layer):
         self.sizes = {name: features_shape[name][-1] for name in self.names}
         self.build_modalities({name: tuple(features_shape[name]) for name in self.names})
 
-    def call(self, features: Mapping[str, Any], mask: Mapping[str, Any] | None = None, training: bool | None = None) -> Any:
+    def call(
+        self, features: Mapping[str, Any], mask: Mapping[str, Any] | None = None, training: bool | None = None
+    ) -> Any:
         kind = type(self).__name__
         masks.check_names(kind, features, self.names)
         for name in self.names:
@@ -69,7 +71,9 @@ class FusionLayer(keras.layers.Layer):
         pooled = []
         for name in self.names:
             feature, given = features[name], mask.get(name)
-            pooled.append(masks.mean_over_time(feature, given) if len(feature.shape) == 3 else masks.keep(feature, given))
+            pooled.append(
+                masks.mean_over_time(feature, given) if len(feature.shape) == 3 else masks.keep(feature, given)
+            )
         return pooled
 
     def compute_mask(self, inputs: Any, previous_mask: Any = None) -> None:
@@ -169,7 +173,8 @@ class ConvLSTMFusion(FusionLayer):
     """Convolutions for what has space, an LSTM for what has time, one dense layer over both: raw inputs to one vector.
 
     This is nn(conv(visual, auditory), touch): every modality of shape `(batch, height, width, channels)` goes through a
-    `Conv2DBranch`, every one of shape `(batch, time, features)` through an `LSTMBranch`, and a `ConcatFusion` joins them.
+    `Conv2DBranch`, every one of shape `(batch, time, features)` through an `LSTMBranch`, and a `ConcatFusion` joins
+    them.
 
     Args:
         units: size of the result, and of every branch.

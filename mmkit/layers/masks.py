@@ -19,7 +19,8 @@ def check_names(layer: str, features: Any, expected: Sequence[str] | None = None
     """
     if not isinstance(features, Mapping) or not features or not all(isinstance(name, str) for name in features):
         raise ValueError(
-            f"{layer} wants a dict from modality name to tensor, such as {{'image': x, 'audio': y}}: got {type(features).__name__}"
+            f"{layer} wants a dict from modality name to tensor, such as {{'image': x, 'audio': y}}: "
+            f"got {type(features).__name__}"
         )
     names = sorted(features)
     if expected is not None and names != sorted(expected):
@@ -33,7 +34,9 @@ def check_names(layer: str, features: Any, expected: Sequence[str] | None = None
     return names
 
 
-def check_shape(layer: str, name: str, shape: Sequence[int | None], ranks: Sequence[int], size: int | None = None) -> None:
+def check_shape(
+    layer: str, name: str, shape: Sequence[int | None], ranks: Sequence[int], size: int | None = None
+) -> None:
     """Checks one modality's rank, and the size of its last axis.
 
     Raises:
@@ -41,12 +44,16 @@ def check_shape(layer: str, name: str, shape: Sequence[int | None], ranks: Seque
     """
     shape = tuple(shape)
     if len(shape) not in ranks:
-        wanted = " or ".join({2: "(batch, units)", 3: "(batch, time, units)", 4: "(batch, height, width, channels)"}[r] for r in ranks)
+        wanted = " or ".join(
+            {2: "(batch, units)", 3: "(batch, time, units)", 4: "(batch, height, width, channels)"}[r] for r in ranks
+        )
         raise ValueError(f"{layer}: modality {name!r} has shape {shape}, wanted {wanted}")
     if shape[-1] is None:
         raise ValueError(f"{layer}: modality {name!r} has shape {shape}: its last axis must have a known size")
     if size is not None and shape[-1] != size:
-        raise ValueError(f"{layer}: modality {name!r} has shape {shape}, but the layer was built for a last axis of {size}")
+        raise ValueError(
+            f"{layer}: modality {name!r} has shape {shape}, but the layer was built for a last axis of {size}"
+        )
 
 
 def check_mask(layer: str, name: str, mask: Any, feature: Any, per_step: bool) -> Any:
@@ -63,7 +70,9 @@ def check_mask(layer: str, name: str, mask: Any, feature: Any, per_step: bool) -
     fits = len(shape) == 1 or (per_step and len(shape) == 2 and _agree(shape[1], of[1]))
     if not fits or not _agree(shape[0], of[0]):
         wanted = "(batch,) or (batch, time)" if per_step else "(batch,)"
-        raise ValueError(f"{layer}: the mask of modality {name!r} has shape {shape}, wanted {wanted} for features of shape {of}")
+        raise ValueError(
+            f"{layer}: the mask of modality {name!r} has shape {shape}, wanted {wanted} for features of shape {of}"
+        )
     return ops.cast(mask, "bool")
 
 
