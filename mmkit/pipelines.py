@@ -33,7 +33,8 @@ def batches(
             cache, on chunks of examples.
         cache: whether to keep the prepared examples in memory.
         shuffle: whether to draw a new order each epoch.
-        seed: of the orders: the same seed gives the same sequence of them.
+        seed: of the orders: the same seed gives the same sequence of them, under the same TensorFlow seed
+            (`keras.utils.set_random_seed`).
         augment: from a batch to a batch, random, run each time a batch is drawn.
         device: where batches wait for the model, such as "/GPU:0". None: the first GPU if there is one, else the host.
             Leave it "/CPU:0" under a `tf.distribute` strategy, which places batches itself.

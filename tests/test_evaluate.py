@@ -1,0 +1,158 @@
+"""Statistics against their closed forms, and claims: each is shown, and one that does not hold stops the lesson."""
+
+import numpy as np
+import pytest
+from IPython.utils import capture
+
+from mmkit.evaluate import COMPARISONS, ClaimFailed, Claims, Interval, bootstrap, paired_bootstrap
+
+
+def test_interval_is_written_with_three_decimals():
+    assert str(Interval(0.5, 0.25, 2 / 3)) == "0.500 [0.250, 0.667]"
+
+
+@pytest.mark.parametrize("level, z", [(0.95, 1.96), (0.8, 1.2816)])
+def test_bootstrap_of_a_mean_is_about_the_normal_interval(level, z):
+    values = np.random.default_rng(0).normal(3, 2, 400)
+    result = bootstrap(values, level=level, resamples=4_000)
+    half = z * values.std() / np.sqrt(len(values))
+    assert result.estimate == pytest.approx(values.mean())
+    assert result.low == pytest.approx(values.mean() - half, abs=0.1 * half)
+    assert result.high == pytest.approx(values.mean() + half, abs=0.1 * half)
+
+
+def test_bootstrap_covers_the_truth_as_often_as_it_says():
+    random = np.random.default_rng(1)
+    truth, covered = 0.7, 0
+    for repeat in range(200):
+        result = bootstrap(random.random(150) < truth, level=0.9, resamples=300, seed=repeat)
+        covered += result.low <= truth <= result.high
+    assert 0.83 <= covered / 200 <= 0.96  # 0.9, give or take three standard errors
+
+
+def test_bootstrap_repeats_under_its_seed():
+    values = np.arange(50.0)
+    assert bootstrap(values, seed=1) == bootstrap(values, seed=1) != bootstrap(values, seed=2)
+
+
+def test_bootstrap_takes_booleans_and_equal_values():
+    assert bootstrap([True, True, True]) == Interval(1.0, 1.0, 1.0)
+    assert bootstrap(np.zeros(5)) == Interval(0.0, 0.0, 0.0)
+
+
+@pytest.mark.parametrize("values", [[], [1.0], 3.0, [[1.0, 2.0]], [1.0, np.nan], [np.inf, 1.0]])
+def test_bootstrap_wants_one_finite_number_per_example(values):
+    with pytest.raises(ValueError, match="bootstrap wants one finite number per example"):
+        bootstrap(values)
+
+
+def test_pairs_make_the_interval_narrower():
+    random = np.random.default_rng(2)
+    hard = random.normal(size=500)
+    first, second = hard + random.normal(0.1, 0.1, 500), hard + random.normal(0, 0.1, 500)
+    paired = paired_bootstrap(first, second)
+    unpaired = [bootstrap(values) for values in (first, second)]
+    assert paired.high - paired.low < 0.2 * max(one.high - one.low for one in unpaired)
+    assert paired.low > 0  # seen only because the examples are the same
+    assert paired.estimate == pytest.approx(first.mean() - second.mean())
+
+
+def test_a_model_against_itself():
+    values = np.random.default_rng(3).random(30) < 0.5
+    assert paired_bootstrap(values, values) == Interval(0.0, 0.0, 0.0)
+
+
+def test_pairs_need_the_same_examples():
+    with pytest.raises(ValueError, match=r"same examples .* \(3,\) and \(4,\)"):
+        paired_bootstrap(np.ones(3), np.ones(4))
+
+
+# --- claims -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("comparison, holding", [(">=", [2, 3]), (">", [3]), ("<=", [1, 2]), ("<", [1]), ("==", [2])])
+@pytest.mark.parametrize("value", [1, 2, 3])
+def test_each_comparison(comparison, holding, value, capsys):
+    claims = Claims()
+    claims.check("it compares", value, comparison, 2)
+    if value in holding:
+        claims.table()
+    else:
+        with pytest.raises(ClaimFailed, match=f"it compares: {value} is not {comparison} 2"):
+            claims.table()
+    shown = capsys.readouterr().out
+    assert ("holds" in shown) == (value in holding) and ("FAILS" in shown) == (value not in holding)
+
+
+@pytest.mark.parametrize("comparison", COMPARISONS)
+@pytest.mark.parametrize("value, bound", [(np.nan, 1), (1, np.nan)])
+def test_nan_meets_no_bound(comparison, value, bound):
+    claims = Claims()
+    claims.check("not a number", value, comparison, bound)
+    with pytest.raises(ClaimFailed):
+        claims.table()
+
+
+def test_the_whole_table_is_shown_before_it_raises(capsys):
+    claims = Claims()
+    claims.check("first fails", 1, ">", 2)
+    claims.check("second holds", 0.123456, "<", 1)
+    with pytest.raises(ClaimFailed) as failed:
+        claims.table()
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[-1] for line in lines] == ["verdict", "FAILS", "holds"]
+    assert "0.1235" in lines[2]
+    assert "second" not in str(failed.value)
+
+
+def test_a_cell_run_twice_replaces_its_claim(capsys):
+    claims = Claims()
+    claims.check("the cell's claim", 0, ">", 1)
+    claims.check("another", 1, "==", 1)
+    claims.check("the cell's claim", 2, ">", 1)
+    claims.table()
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3 and lines[1].startswith("the cell's claim")
+
+
+@pytest.mark.parametrize("value", [True, np.float32(1), np.array([1]), np.ones((1, 1)), np.int64(1)])
+def test_one_number_of_any_kind(value, capsys):
+    claims = Claims()
+    claims.check("one", value, "==", 1)
+    claims.table()
+
+
+@pytest.mark.parametrize(
+    "arguments, told",
+    [
+        (("  ", 1, ">", 0), "wants a text"),
+        (("x", 1, "=>", 0), "unknown comparison '=>': use one of >=, >"),
+        (("x", [1, 2], ">", 0), "the value of claim 'x' must be one number"),
+        (("x", "1", ">", 0), "the value of claim 'x' must be one number"),
+        (("x", 1, ">", None), "the bound of claim 'x' must be one number"),
+    ],
+)
+def test_claims_made_wrongly(arguments, told):
+    with pytest.raises(ValueError, match=told):
+        Claims().check(*arguments)
+
+
+def test_a_table_of_nothing():
+    with pytest.raises(ValueError, match="no claim was checked"):
+        Claims().table()
+
+
+def test_a_page_gets_html_with_the_text_escaped():
+    from IPython.core.interactiveshell import InteractiveShell
+
+    InteractiveShell.instance()
+    try:
+        claims = Claims()
+        claims.check("a < b & c", 1, ">", 0)
+        with capture.capture_output() as captured:
+            claims.table()
+    finally:
+        InteractiveShell.clear_instance()
+    (output,) = captured.outputs
+    assert "a &lt; b &amp; c" in output.data["text/html"] and "a < b" not in output.data["text/html"]
+    assert "holds" in output.data["text/plain"]
