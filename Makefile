@@ -13,7 +13,7 @@ FIND_PYTHON = "$(PYTHON)" -c "" > /dev/null 2>&1 || \
 	{ echo "Set-up stopped: there is no working $(PYTHON): install Python 3.11, 3.12 or 3.13, or name it with PYTHON=…"; exit 1; }
 
 .DEFAULT_GOAL := help
-.PHONY: help setup data lab test check run student store new text map links lint test-colab lock clean notebook
+.PHONY: help setup data lab test check run student store new text cards map links lint test-colab lock clean notebook
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | awk -F'|' '{ printf "make %-12s %s\n", $$1, $$2 }'
@@ -48,6 +48,9 @@ new: setup ## a notebook begun from the skeleton: make new NB=03_data_pipelines
 
 text: notebook setup ## one notebook written as text, to be edited: make text NB=04
 	@$(NOTEBOOKS) text "$(NB)"
+
+cards: data ## the pictures on the data cards, drawn anew
+	@$(PY) tools/cards.py
 
 map: setup ## notebooks/README.md written anew from the notebooks
 	@$(NOTEBOOKS) map

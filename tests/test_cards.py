@@ -1,0 +1,34 @@
+"""Every data set and every source has its card."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from mmkit import datasets, sources
+
+DATA = Path(__file__).resolve().parents[1] / "data"
+OVERVIEW = (DATA / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", sorted(datasets._BUILDERS))
+def test_a_data_set_has_a_card_with_a_picture_that_speaks_of_its_fields_and_splits(name, tmp_path):
+    card = (DATA / f"{name}.md").read_text(encoding="utf-8")
+    assert f"| `{name}` |" in OVERVIEW and f"({name}.md)" in OVERVIEW
+    builder = datasets._BUILDERS[name](config="small", data_dir=tmp_path)
+    assert f"| version | {builder.version} |" in card
+    for field in builder.info.features:
+        assert f"`{field}`" in card, f"the card does not explain the field {field}"
+    for config in builder.builder_configs:
+        assert f"`{config}`" in card
+    for section in ("## Fields", "## What not to conclude"):
+        assert section in card
+    (picture,) = re.findall(r"!\[[^]]{10,}\]\((\w+\.png)\)", card)
+    assert (DATA / picture).stat().st_size < 60_000
+
+
+@pytest.mark.parametrize("name", sources.names())
+def test_a_source_is_listed_as_it_is_pinned(name):
+    source = sources.source(name)
+    assert f"| `{name}` | {source.package} {source.version} | {source.holds} |" in OVERVIEW
+    assert any(name in wanted for builder in datasets._BUILDERS.values() for wanted in builder.SOURCES.values())
