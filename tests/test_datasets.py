@@ -25,7 +25,7 @@ with mmkit.quiet_imports():
     import tensorflow as tf
     import tensorflow_datasets as tfds
 
-    from mmkit import datasets, settings, sources
+    from mmkit import __main__, datasets, settings, sources
     from mmkit.datasets import av_digits, digits
 
 SIZES = {"train": 3_500, "validation": 500, "test": 1_000}
@@ -199,7 +199,13 @@ def test_a_voice_that_is_not_there():
 # --- loading ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("imports", ["import {tfds}; import mmkit.datasets", "import mmkit.datasets; import {tfds}"])
+@pytest.mark.parametrize(
+    "imports",
+    [
+        "import {tfds}; import mmkit.datasets",
+        pytest.param("import mmkit.datasets; import {tfds}", marks=pytest.mark.slow),
+    ],
+)
 def test_loads_from_any_folder_in_either_order_of_imports(imports, tmp_path):
     code = imports.format(tfds="tensorflow_datasets as tfds")
     code += "; print(len(tfds.load('av_digits/small', split='test')))"
@@ -217,9 +223,11 @@ def test_folder_of_data(monkeypatch, tmp_path):
     assert Path(tfds.builder("digits/small", data_dir=tmp_path / "x").data_dir).is_relative_to(tmp_path / "x")
 
 
-def test_unknown_data_set():
+def test_unknown_data_set(capsys):
     with pytest.raises(sources.SourceError, match="no data set called 'nosuch': choose from .*av_digits"):
         datasets.prepare("nosuch")
+    assert __main__.main(["prepare", "nosuch"]) == 1
+    assert capsys.readouterr().err.splitlines()[-1].startswith("mmkit: there is no data set called 'nosuch'")
 
 
 # --- building, and what can go wrong ------------------------------------------------------------------------------

@@ -202,6 +202,7 @@ print(len(steps), *history.history["loss"], *model.get_weights()[0].ravel()[:5])
 """
 
 
+@pytest.mark.slow
 def test_the_same_training_on_one_device_and_on_two(tmp_path):
     results = []
     for devices in (1, 2):

@@ -299,16 +299,9 @@ def test_what_pip_says_becomes_one_line(shop, said, told):
     assert told in message and "\n" not in message
 
 
-@pytest.mark.parametrize(
-    "arguments, told",
-    [
-        (["fetch", "nosuch"], "no source called 'nosuch'"),
-        (["prepare", "nosuch"], "no data set called 'nosuch'"),
-    ],
-)
-def test_commands_tell_an_error_in_one_line(arguments, told, tmp_path):
-    child = faults.run("-m", "mmkit", *arguments, env=faults.environment(tmp_path))
-    assert told in faults.one_line(child)
+def test_commands_tell_an_error_in_one_line(tmp_path):
+    child = faults.run("-m", "mmkit", "fetch", "nosuch", env=faults.environment(tmp_path))
+    assert "no source called 'nosuch'" in faults.one_line(child)
 
 
 @pytest.mark.parametrize(
