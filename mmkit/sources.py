@@ -149,6 +149,18 @@ def explain(error: OSError, name: str, where: Path | None = None) -> str:
 
 
 @contextmanager
+def reading(name: str) -> Iterator[None]:
+    """For a `with` block that reads the files of source `name` and does nothing else: damaged ones are one line."""
+    try:
+        yield
+    except Exception as error:  # damage can look like anything to whatever reads it
+        why = " ".join(str(error).split()) or type(error).__name__
+        raise SourceError(
+            f"{name}: its files are damaged ({why}): delete {folder(name)} and run `python -m mmkit fetch {name}`"
+        ) from error
+
+
+@contextmanager
 def one_at_a_time(lock: Path, name: str) -> Iterator[None]:
     """Lets one process at a time into the `with` block. One that has to wait says on stderr what for."""
     holder = FileLock(lock)
