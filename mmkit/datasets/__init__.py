@@ -14,13 +14,14 @@ from mmkit.datasets.av_digits import AvDigits
 from mmkit.datasets.digits import Digits
 from mmkit.datasets.intents import Intents
 from mmkit.datasets.reviews import Reviews
+from mmkit.datasets.watch import Watch
 
-__all__ = ["AvDigits", "Digits", "Intents", "Reviews", "prepare"]
+__all__ = ["AvDigits", "Digits", "Intents", "Reviews", "Watch", "prepare"]
 
 # TFDS warns of a name of its own that it still uses itself: nothing that a reader of a lesson could act on.
 logging.getLogger("absl").addFilter(lambda record: "FeatureConnector.dtype" not in record.getMessage())
 
-_BUILDERS = {"av_digits": AvDigits, "digits": Digits, "intents": Intents, "reviews": Reviews}
+_BUILDERS = {"av_digits": AvDigits, "digits": Digits, "intents": Intents, "reviews": Reviews, "watch": Watch}
 
 
 def prepare(name: str) -> Path:
