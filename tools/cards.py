@@ -19,6 +19,7 @@ with mmkit.quiet_imports():
 
     import mmkit.datasets
     from mmkit import pipelines, plots
+    from mmkit.datasets.watch import EXERCISES, RATE, read_recordings
 
 DATA = Path(__file__).resolve().parents[1] / "data"
 SHOWN = (0, 2, 4, 7, 9)
@@ -73,12 +74,32 @@ def draw_av_digits(rows: list[dict], clean: dict[int, np.ndarray]) -> None:
     save(figure, "av_digits.png")
 
 
+def draw_watch() -> None:
+    """Five seconds of each exercise, one person's right arm."""
+    recordings = [one for one in read_recordings() if one["person"] == 1 and one["arm"] == 1]
+    figure, axes = plt.subplots(2, len(EXERCISES), figsize=(10, 3.4), sharex=True, sharey="row", layout="constrained")
+    for column, (label, name) in zip(axes.T, enumerate(EXERCISES.values()), strict=True):
+        (signal,) = [one["signal"][250:500] for one in recordings if one["label"] == label]
+        for ax, channels in zip(column, (signal[:, :3], signal[:, 3:]), strict=True):
+            for values, style, axis in zip(channels.T, ("-", "--", ":"), "xyz", strict=True):
+                ax.plot(np.arange(250) / RATE, values, style, label=axis, color="black", linewidth=1)
+        column[0].set_title(name, fontsize=8)
+        column[1].set_xlabel("time in s", fontsize=8)
+    for ax, name in zip(axes[:, 0], ("acceleration in g", "rotation in rad/s"), strict=True):
+        ax.set_ylabel(name, fontsize=8)
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), fontsize=8, loc="outside right upper", title="axis")
+    for ax in axes.flat:
+        ax.tick_params(labelsize=7)
+    save(figure, "watch.png")
+
+
 def main() -> None:
     """Draws all of them."""
     plots.use_style()
     digits = examples("digits/small")
     draw_digits(digits)
     draw_av_digits(examples("av_digits/small"), {row["image_id"]: row["image"] for row in digits})
+    draw_watch()
 
 
 if __name__ == "__main__":
