@@ -1,6 +1,7 @@
 """Draws the pictures on the data cards: `make cards`. Examples of the prepared data sets, into data/*.png."""
 
 import io
+import textwrap
 from pathlib import Path
 
 import matplotlib
@@ -74,6 +75,33 @@ def draw_av_digits(rows: list[dict], clean: dict[int, np.ndarray]) -> None:
     save(figure, "av_digits.png")
 
 
+def draw_emoji() -> None:
+    """Three emoji of each group, in colour."""
+    rows = sorted(tfds.as_numpy(tfds.load("emoji/small", split="train")), key=lambda row: row["emoji_id"])
+    names = tfds.builder("emoji/small").info.features["group"].names
+    figure, axes = plt.subplots(3, len(names), figsize=(9, 3.9))
+    for group, name in enumerate(names):
+        members = [row for row in rows if row["group"] == group]
+        for ax, row in zip(axes[:, group], members[:: len(members) // 3], strict=False):
+            ax.imshow(row["image"])
+            ax.axis("off")
+            ax.set_title("\n".join(textwrap.wrap(row["names"]["en"].decode(), 15)), fontsize=6, pad=2)
+        axes[0, group].text(
+            0.5,
+            1.55,
+            name.replace(" & ", "\n& "),
+            fontsize=8,
+            ha="center",
+            va="center",
+            weight="bold",
+            transform=axes[0, group].transAxes,
+        )
+    page = io.BytesIO()
+    figure.savefig(page, dpi=100)
+    Image.open(page).convert("RGB").quantize(64).save(DATA / "emoji.png", optimize=True)
+    print(f"data/emoji.png: {(DATA / 'emoji.png').stat().st_size // 1000} kB")
+
+
 def draw_watch() -> None:
     """Five seconds of each exercise, one person's right arm."""
     recordings = [one for one in read_recordings() if one["person"] == 1 and one["arm"] == 1]
@@ -98,6 +126,7 @@ def main() -> None:
     plots.use_style()
     digits = examples("digits/small")
     draw_digits(digits)
+    draw_emoji()
     draw_av_digits(examples("av_digits/small"), {row["image_id"]: row["image"] for row in digits})
     draw_watch()
 

@@ -12,16 +12,24 @@ import tensorflow_datasets as tfds
 from mmkit import settings, sources
 from mmkit.datasets.av_digits import AvDigits
 from mmkit.datasets.digits import Digits
+from mmkit.datasets.emoji import Emoji
 from mmkit.datasets.intents import Intents
 from mmkit.datasets.reviews import Reviews
 from mmkit.datasets.watch import Watch
 
-__all__ = ["AvDigits", "Digits", "Intents", "Reviews", "Watch", "prepare"]
+__all__ = ["AvDigits", "Digits", "Emoji", "Intents", "Reviews", "Watch", "prepare"]
 
 # TFDS warns of a name of its own that it still uses itself: nothing that a reader of a lesson could act on.
 logging.getLogger("absl").addFilter(lambda record: "FeatureConnector.dtype" not in record.getMessage())
 
-_BUILDERS = {"av_digits": AvDigits, "digits": Digits, "intents": Intents, "reviews": Reviews, "watch": Watch}
+_BUILDERS = {
+    "av_digits": AvDigits,
+    "digits": Digits,
+    "emoji": Emoji,
+    "intents": Intents,
+    "reviews": Reviews,
+    "watch": Watch,
+}
 
 
 def prepare(name: str) -> Path:
