@@ -84,9 +84,7 @@ class Grammar:
 
     def write(self, template: str) -> str:
         """One sentence."""
-        words, end = self._group(template, 0, "")
-        if end != len(template):
-            raise ValueError(f"no template: {template}")
+        words, _ = self._group(template, 0, "")
         return re.sub(r"\s+", " ", words).strip()
 
     def _group(self, template: str, place: int, close: str) -> tuple[str, int]:
@@ -105,9 +103,13 @@ class Grammar:
             elif sign in "|;":
                 choices.append("")
                 mark = sign
+            elif sign in ")]":
+                raise ValueError(f"no template: {template}")
             else:
                 choices[-1] += sign
             place += 1
+        if close and place == len(template):
+            raise ValueError(f"no template: {template}")
         if mark == ";":
             self._random.shuffle(choices)
             return f" {' '.join(choices)} ", place
@@ -218,8 +220,12 @@ def sentences(templates: list, lists: dict, rules: dict[str, str], per_intent: i
         filled = lists | own | {"name": {"values": [{"in": name} for name in names]}}
         grammar = Grammar(filled, rules, np.random.RandomState([20_260_203, number]))
         wanted = int(np.clip(round(per_intent / counts[intent]), 2, per_intent // 3))
-        found = dict.fromkeys(grammar.write(template) for _ in range(20 * wanted))
-        fresh = [text for text in found if text.lower() not in known][:wanted]
-        known.update(text.lower() for text in fresh)
-        rows += [{"text": text, "label": intent, "template": template, "template_id": number} for text in fresh]
+        for _ in range(20 * wanted):
+            text = grammar.write(template)
+            if text.lower() not in known:
+                known.add(text.lower())
+                rows.append({"text": text, "label": intent, "template": template, "template_id": number})
+                wanted -= 1
+                if not wanted:
+                    break
     return rows
