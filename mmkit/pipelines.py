@@ -1,9 +1,14 @@
 """From a TFDS data set to batches on the device that trains: one call, the same on CPU and GPU."""
 
-from collections.abc import Callable
+import inspect
+import itertools
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 from keras import ops
 
@@ -11,62 +16,291 @@ from mmkit.datasets.senses import AUDIO_RATE
 
 MEL_BINS = 32
 _CHUNK = 250  # examples that are prepared at a time: enough to be quick, few enough for a small memory
+_WINDOW = 10_000  # examples among which a data set that is not in memory is shuffled
+_PARALLEL = {"num_parallel_calls": tf.data.AUTOTUNE, "deterministic": True}
 
 
 def batches(
     dataset: tf.data.Dataset,
     batch_size: int,
     *,
+    keep: Callable[[Any], Any] | None = None,
     prepare: Callable[[Any], Any] | None = None,
-    cache: bool = True,
+    cache: bool | str | os.PathLike = True,
     shuffle: bool = False,
     seed: int = 0,
-    augment: Callable[[Any], Any] | None = None,
+    buckets: Mapping[str, Sequence[int]] | None = None,
+    augment: Callable[..., Any] | None = None,
     device: str | None = None,
+    start_step: int | None = None,
 ) -> tf.data.Dataset:
-    """Batches for `model.fit`: prepare once, cache, shuffle, batch, augment anew each epoch, prefetch.
+    """Batches for `model.fit`: clean, prepare once, cache, shuffle, batch, augment anew each epoch, prefetch.
+
+    Each pass over the result is an epoch in an order of its own, which `seed` and the number of the pass decide (a
+    peek with `next(iter(...))` is a pass, too). With `start_step` the result is instead one endless pass that begins
+    at that step of training, the same batches bit for bit as without an interruption; tell `fit` how many steps an
+    epoch has:
+
+        start = int(model.optimizer.iterations)  # a saved model knows how many steps it has trained
+        train = batches(dataset, 64, shuffle=True, start_step=start)
+        model.fit(train, steps_per_epoch=55, initial_epoch=start // 55, epochs=20)
+
+    A feature of unequal length is padded with zeros to the longest of its batch. The inputs, a dict, then hold a mask
+    beside it, `"<name>_mask"`, shape `(batch, time)`, True where there is data. `prepare` meets such a feature as a
+    `tf.RaggedTensor`, and may return one.
 
     Args:
         dataset: single examples, as `tfds.load` gives them.
         batch_size: examples a batch; the last batch may be smaller.
+        keep: from an example to whether to keep it.
         prepare: from a batch of examples to a batch of what the model wants, deterministic. It runs once, before the
-            cache, on chunks of examples.
-        cache: whether to keep the prepared examples in memory.
+            cache, on chunks of examples, on the host.
+        cache: True keeps the prepared examples in memory, at once; a path in files that begin so, written in the first
+            pass and read by all later ones (delete them when `prepare` changes); False prepares anew each pass. In
+            memory examples are shuffled whole, else among 10,000 at a time, also under TensorFlow's own seed.
         shuffle: whether to draw a new order each epoch.
-        seed: of the orders: the same seed gives the same sequence of them, under the same TensorFlow seed
-            (`keras.utils.set_random_seed`).
-        augment: from a batch to a batch, random, run each time a batch is drawn.
+        seed: of the orders and of `augment`.
+        buckets: from the name of one input to lengths in growing order, such as `{"audio": (20, 40)}`. A batch then
+            holds examples between two of them, so that little is padded; each bucket's last batch may be smaller.
+        augment: from a batch to a batch, random, run each time a batch is drawn, on the host. If it has an argument
+            `seed` it gets one, shape `(2,)`, for Keras's and TensorFlow's stateless functions: only then is its chance
+            the same after an interruption. To augment on the accelerator, see `augmented`.
         device: where batches wait for the model, such as "/GPU:0". None: the first GPU if there is one, else the host.
             Leave it "/CPU:0" under a `tf.distribute` strategy, which places batches itself.
+        start_step: how many batches have been trained on. None: finite passes.
 
     Returns:
         The batches.
 
     Raises:
-        ValueError: if `batch_size` is not positive or the data set is empty.
+        ValueError: if `batch_size` is not positive, `start_step` is negative, the data set is empty or endless or
+            `keep` leaves nothing of it, `keep` or `prepare` asks for a feature that is not there, `buckets` names no
+            input of unequal length, or (in memory) a sequence has length 0.
+        tf.errors.InvalidArgumentError: if a sequence has length 0, and the cache is not in memory: when it is drawn.
     """
     if batch_size < 1:
         raise ValueError(f"batch_size must be positive: got {batch_size}")
-    count = int(dataset.cardinality())
-    if count == 0:
+    if start_step is not None and start_step < 0:
+        raise ValueError(f"start_step must not be negative: got {start_step}")
+    if dataset.cardinality() == tf.data.INFINITE_CARDINALITY:
+        raise ValueError("the data set never ends: take(n) some of it")
+    if next(iter(dataset.take(1)), None) is None:
         raise ValueError("the data set is empty: check the name of the split")
+    if keep is not None:
+        dataset = _applied("keep", keep, dataset.filter, dataset)
+        if next(iter(dataset.take(1)), None) is None:
+            raise ValueError("keep leaves no example of the data set")
+    chunks = raw = _batch(dataset, _CHUNK)
     if prepare is not None:
-        chunks = dataset.batch(_CHUNK).map(prepare, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-        dataset = chunks.unbatch()
-        if count > 0:
-            dataset = dataset.apply(tf.data.experimental.assert_cardinality(count))
-    if cache:
-        dataset = dataset.cache()
-    if shuffle:
-        dataset = dataset.shuffle(count if count > 0 else 10_000, seed=seed, reshuffle_each_iteration=True)
-    dataset = dataset.batch(batch_size, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    if augment is not None:
-        dataset = dataset.map(augment, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        chunks = _applied("prepare", prepare, lambda call: raw.map(call, **_PARALLEL), dataset)
+    if cache is True:
+        source = _InMemory(chunks, buckets)
+    else:
+        examples = dataset if prepare is None else chunks.unbatch()
+        if (count := int(dataset.cardinality())) > 0:
+            examples = examples.apply(tf.data.experimental.assert_cardinality(count))
+        source = _Streamed(examples, cache, buckets)
+
+    def epoch(number: tf.Tensor) -> tf.data.Dataset:
+        """One epoch's batches in order, each with a number that no other batch has."""
+        examples = source.examples(_fold(seed, 0, number) if shuffle else None)
+        return source.batched(examples, batch_size).enumerate(start=number * 2**32)
+
+    def finish(number: tf.Tensor, batch: Any) -> Any:
+        batch = _padded(source.fetch(batch))
+        if augment is None:
+            return batch
+        chance = {"seed": _fold(seed, 1, number)} if "seed" in inspect.signature(augment).parameters else {}
+        return augment(*batch, **chance) if isinstance(batch, tuple) else augment(batch, **chance)
+
+    if start_step is None:
+        passes = itertools.count()
+        number = tf.data.Dataset.from_tensors(0).map(lambda _: tf.numpy_function(lambda: next(passes), [], tf.int64))
+        stream = number.flat_map(lambda number: epoch(tf.ensure_shape(number, ())))
+        steps = source.steps(batch_size)
+    else:
+        per_epoch = source.steps(batch_size) or _length(source.batched(source.examples(None), batch_size))
+        stream = tf.data.Dataset.range(start_step // per_epoch, 2**31 - 1).flat_map(epoch).skip(start_step % per_epoch)
+        steps = tf.data.INFINITE_CARDINALITY
+    stream = stream.map(finish, **_PARALLEL)
+    if steps:
+        stream = stream.apply(tf.data.experimental.assert_cardinality(steps))
     if device is None and tf.config.list_logical_devices("GPU"):
         device = "/GPU:0"
     if device is not None and "GPU" in device.upper():
-        return dataset.apply(tf.data.experimental.prefetch_to_device(device))
-    return dataset.prefetch(tf.data.AUTOTUNE)
+        return stream.apply(tf.data.experimental.prefetch_to_device(device))
+    return stream.prefetch(tf.data.AUTOTUNE)
+
+
+class _InMemory:
+    """The prepared examples as one table. An epoch is an order of its rows, so no step need be replayed to resume."""
+
+    def __init__(self, chunks: tf.data.Dataset, buckets: Mapping[str, Sequence[int]] | None) -> None:
+        with tf.device("/CPU:0"):
+            self.table = tf.nest.map_structure(lambda *parts: tf.concat(parts, axis=0), *chunks)
+            first = tf.nest.flatten(self.table)[0]
+            self.count = int(first.nrows() if isinstance(first, tf.RaggedTensor) else len(first))
+            lengths = {
+                name: feature.row_lengths()
+                for name, feature in _inputs(self.table).items()
+                if isinstance(feature, tf.RaggedTensor)
+            }
+            for name in lengths:
+                if 0 in lengths[name].numpy():
+                    raise ValueError(f"{name!r} holds a sequence of length 0: leave such examples out with keep")
+            self.bucket = None
+            if buckets:
+                name, limits = _bucketing(buckets, _inputs(self.table), list(lengths))
+                self.bucket = _bucket(lengths[name], limits)
+
+    def examples(self, seed: tf.Tensor | None) -> tf.data.Dataset:
+        order = tf.range(self.count)
+        if seed is not None:
+            order = tf.random.experimental.stateless_shuffle(order, seed)
+        return tf.data.Dataset.from_tensor_slices(order)
+
+    def batched(self, places: tf.data.Dataset, size: int) -> tf.data.Dataset:
+        if self.bucket is None:
+            return places.batch(size)
+        return places.group_by_window(lambda i: self.bucket[i], lambda _, alike: alike.batch(size), window_size=size)
+
+    def fetch(self, places: tf.Tensor) -> Any:
+        return tf.nest.map_structure(lambda feature: tf.gather(feature, places), self.table)
+
+    def steps(self, size: int) -> int:
+        return _length(self.batched(self.examples(None), size))
+
+
+class _Streamed:
+    """The prepared examples one after another, from files or made anew each epoch: for data larger than memory."""
+
+    def __init__(self, examples: tf.data.Dataset, cache: Any, buckets: Mapping[str, Sequence[int]] | None) -> None:
+        if cache is not False:
+            Path(cache).parent.mkdir(parents=True, exist_ok=True)
+            examples = examples.cache(os.fspath(cache))
+        self.all, self.buckets = examples, None
+        if buckets:
+            inputs = _inputs(examples.element_spec)
+            self.buckets = _bucketing(buckets, inputs, [name for name in inputs if _uneven(inputs[name])])
+
+    def examples(self, seed: tf.Tensor | None) -> tf.data.Dataset:
+        if seed is None:
+            return self.all
+        drawn = tf.random.stateless_uniform((), seed, 1, 2**31 - 1, tf.int64)
+        return self.all.shuffle(_WINDOW, seed=drawn, reshuffle_each_iteration=False)
+
+    def batched(self, examples: tf.data.Dataset, size: int) -> tf.data.Dataset:
+        if self.buckets is None:
+            return _batch(examples, size)
+        name, limits = self.buckets
+        return examples.group_by_window(
+            lambda *example: _bucket(tf.shape(_inputs(example)[name])[0], limits),
+            lambda _, alike: _batch(alike, size),
+            window_size=size,
+        )
+
+    def fetch(self, batch: Any) -> Any:
+        return batch
+
+    def steps(self, size: int) -> int | None:
+        count = int(self.all.cardinality())
+        return None if self.buckets or count < 0 else -(-count // size)
+
+
+def _inputs(batch: Any) -> dict[str, Any]:
+    """The named inputs of a batch `(inputs, label)` or `inputs`; none if it has no names."""
+    first = batch[0] if isinstance(batch, tuple) else batch
+    return first if isinstance(first, dict) else {}
+
+
+def _uneven(spec: Any) -> bool:
+    return not spec.shape.is_fully_defined()
+
+
+def _batch(dataset: tf.data.Dataset, size: int) -> tf.data.Dataset:
+    """Batches; features of unequal length become ragged tensors."""
+    if any(map(_uneven, tf.nest.flatten(dataset.element_spec))):
+        return dataset.ragged_batch(size)
+    return dataset.batch(size, **_PARALLEL)
+
+
+def _length(dataset: tf.data.Dataset) -> int:
+    """How many elements there are, counted."""
+    return int(dataset.reduce(np.int64(0), lambda count, _: count + 1))
+
+
+def _fold(seed: int, purpose: int, number: tf.Tensor) -> tf.Tensor:
+    """A seed, shape `(2,)`, for one purpose and one epoch or batch."""
+    return tf.random.experimental.stateless_fold_in(tf.constant([seed, purpose], tf.int64), number)
+
+
+def _bucketing(buckets: Mapping[str, Sequence[int]], inputs: dict, uneven: list[str]) -> tuple[str, list[int]]:
+    (name, limits), *more = buckets.items()
+    if more or name not in uneven:
+        raise ValueError(
+            f"buckets must name one input of unequal length, of {', '.join(uneven) or 'which there is none'}: "
+            f"got {', '.join(buckets)}; the inputs are {', '.join(inputs) or 'without names'}"
+        )
+    if not limits or sorted(set(limits)) != list(limits):
+        raise ValueError(f"buckets wants lengths in growing order: got {list(limits)}")
+    return name, list(limits)
+
+
+def _bucket(length: tf.Tensor, limits: Sequence[int]) -> tf.Tensor:
+    """Which bucket a length, or each of several, falls into: the number of limits that it reaches."""
+    return tf.reduce_sum(tf.cast(tf.cast(length, tf.int64)[..., None] >= tf.constant(limits, tf.int64), tf.int64), -1)
+
+
+def _padded(batch: Any) -> Any:
+    """Inputs of unequal length padded with zeros, each with its mask beside it."""
+    inputs = dict(_inputs(batch))
+    for name, feature in _inputs(batch).items():
+        if isinstance(feature, tf.RaggedTensor):
+            lengths = feature.row_lengths()
+            message = f"{name!r} holds a sequence of length 0: leave such examples out with keep"
+            with tf.control_dependencies([tf.debugging.assert_positive(lengths, message)]):
+                inputs[name], inputs[f"{name}_mask"] = feature.to_tensor(), tf.sequence_mask(lengths)
+    if not inputs:
+        return batch
+    return (inputs, *batch[1:]) if isinstance(batch, tuple) else inputs
+
+
+def _applied(what: str, function: Callable, method: Callable, dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """`method(function)`; a feature that `function` asks for in vain is named in the error."""
+    try:
+        return method(function)
+    except KeyError as error:
+        there = dataset.element_spec
+        name = str(error.args[0]).rsplit("KeyError: ", 1)[-1].strip(" '\n")  # AutoGraph may quote the code around it
+        if not isinstance(there, dict) or name in there:
+            raise
+        raise ValueError(f"{what} asks for {name!r}: the data set has {', '.join(there)}") from error
+
+
+def augmented(model: keras.Model, augmentation: Mapping[str, keras.layers.Layer]) -> keras.Model:
+    """`model` behind augmentation layers, which run where the training step runs: on the accelerator if there is one.
+
+    Train what this returns, then use `model` itself: they share their weights, and Keras's random layers change
+    nothing outside training. A `tf.data` pipeline, and with it `batches(augment=...)`, always computes on the host.
+    Keras does not save how far its random layers are: a training that goes on from a saved model augments by other
+    chance. Where that matters, augment in `batches`, by the `seed` it gives.
+
+        train_me = augmented(model, {"image": keras.layers.RandomTranslation(0.1, 0.1, seed=0)})
+
+    Args:
+        model: a model on a dict of named inputs.
+        augmentation: from an input's name to a layer that keeps its shape.
+
+    Raises:
+        ValueError: if `model` has no input of such a name.
+    """
+    inputs = model.input if isinstance(model.input, dict) else {}
+    for name in augmentation:
+        if name not in inputs:
+            raise ValueError(f"there is no input {name!r} to augment: the model has {', '.join(inputs) or 'no names'}")
+    fresh = {name: keras.Input(batch_shape=x.shape, dtype=x.dtype, name=name) for name, x in inputs.items()}
+    changed = {name: augmentation[name](x) if name in augmentation else x for name, x in fresh.items()}
+    return keras.Model(fresh, model(changed))
 
 
 def mel_spectrogram() -> keras.layers.Layer:

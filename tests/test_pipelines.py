@@ -7,7 +7,9 @@ import pytest
 import mmkit
 
 with mmkit.quiet_imports():
+    import keras
     import tensorflow as tf
+    import tensorflow_datasets as tfds
 
     from mmkit import pipelines
 
@@ -101,9 +103,36 @@ def test_batch_size_must_be_positive(numbers, size):
         pipelines.batches(numbers, size)
 
 
-def test_empty_split(numbers):
+@pytest.mark.parametrize("nothing", [lambda data: data.take(0), lambda data: data.filter(lambda number: number < 0)])
+def test_empty_split(numbers, nothing):
     with pytest.raises(ValueError, match="empty: check the name of the split"):
-        pipelines.batches(numbers.take(0), 4)
+        pipelines.batches(nothing(numbers), 4)
+
+
+def test_a_wrong_split_is_an_error_that_names_the_right_ones(tmp_path):
+    class Three(tfds.core.GeneratorBasedBuilder):
+        VERSION = tfds.core.Version("1.0.0")
+
+        def _info(self):
+            return self.dataset_info_from_configs(features=tfds.features.FeaturesDict({"number": np.int64}))
+
+        def _split_generators(self, dl_manager):
+            return {split: ((i, {"number": i}) for i in range(3)) for split in ("train", "test")}
+
+        def _generate_examples(self):
+            raise NotImplementedError
+
+    builder = Three(data_dir=tmp_path)
+    builder.download_and_prepare()
+    batches = pipelines.batches(builder.as_dataset(split="test"), 2, shuffle=True)
+    assert sorted(int(number) for batch in batches for number in batch["number"]) == [0, 1, 2]
+    with pytest.raises(ValueError, match="^Unknown split 'trian'. Should be one of .*'train'"):
+        pipelines.batches(builder.as_dataset(split="trian"), 2)
+
+
+def test_endless_data(numbers):
+    with pytest.raises(ValueError, match="never ends"):
+        pipelines.batches(numbers.repeat(), 4)
 
 
 @pytest.mark.parametrize("device, expected", [(None, "/GPU:0"), ("/gpu:1", "/gpu:1"), ("/CPU:0", None)])
@@ -113,6 +142,258 @@ def test_batches_wait_on_the_gpu_if_there_is_one(numbers, monkeypatch, device, e
     monkeypatch.setattr(tf.data.experimental, "prefetch_to_device", lambda name: asked.append(name) or (lambda x: x))
     assert drawn(pipelines.batches(numbers, 4, device=device)) == list(range(COUNT))
     assert asked == ([expected] if expected else [])
+
+
+# --- resuming ---------------------------------------------------------------------------------------------------------
+
+
+def noisy(batch, seed):
+    """Augmentation whose chance is the seed that it is given."""
+    return tf.cast(batch, tf.float32) + tf.random.stateless_uniform(tf.shape(batch), seed)
+
+
+@pytest.mark.parametrize("start", [0, 1, 5, 6, 7, 14])
+@pytest.mark.parametrize("cache", [True, False])
+def test_resumed_with_the_very_next_batch(numbers, start, cache):
+    options = {"shuffle": True, "seed": 3, "cache": cache, "augment": noisy}
+    whole = pipelines.batches(numbers, 4, **options)
+    uninterrupted = [batch.numpy() for _ in range(4) for batch in whole]
+    tf.random.uniform(())  # what else was drawn meanwhile must not matter
+    resumed = pipelines.batches(numbers, 4, **options, start_step=start)
+    for _ in range(2):  # a second pass begins at the same step: a peek costs nothing
+        for expected, batch in zip(uninterrupted[start:], resumed, strict=False):
+            np.testing.assert_array_equal(batch.numpy(), expected)
+
+
+def test_in_memory_the_order_owes_nothing_to_other_seeds(numbers):
+    orders = []
+    for seed in (1, 2):
+        tf.random.set_seed(seed)
+        orders.append(drawn(pipelines.batches(numbers, 4, shuffle=True, seed=3)))
+    assert orders[0] == orders[1]
+
+
+def test_an_endless_pass_can_be_saved_with_its_iterator(numbers, tmp_path):
+    batches = pipelines.batches(numbers, 4, shuffle=True, seed=3, start_step=2, augment=noisy)
+    iterator = iter(batches)
+    for _ in range(5):
+        next(iterator)
+    path = tf.train.Checkpoint(iterator=iterator).save(str(tmp_path / "position"))
+    expected = [next(iterator).numpy() for _ in range(7)]
+    other = iter(batches)
+    tf.train.Checkpoint(iterator=other).restore(path)
+    np.testing.assert_array_equal(np.concatenate([next(other) for _ in range(7)]), np.concatenate(expected))
+
+
+def test_training_goes_on_as_if_nothing_had_happened(tmp_path):
+    random = np.random.default_rng(0)
+    rows, labels = random.random((20, 5), "float32"), random.integers(0, 3, 20)
+    data = tf.data.Dataset.from_tensor_slices(({"row": rows}, labels))
+
+    def batches(step):
+        return pipelines.batches(data, 6, shuffle=True, seed=1, start_step=step)
+
+    inputs = {"row": keras.Input((5,), name="row")}
+    model = keras.Model(inputs, keras.layers.Dense(3, kernel_initializer="zeros")(inputs["row"]))
+    model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    model.fit(batches(0), steps_per_epoch=6, epochs=1, verbose=0, shuffle=False)  # an epoch and a half
+    model.save(tmp_path / "half_way.keras")
+    model.fit(batches(6), steps_per_epoch=6, epochs=1, verbose=0, shuffle=False)
+    resumed = keras.saving.load_model(tmp_path / "half_way.keras")
+    start = int(resumed.optimizer.iterations)
+    assert start == 6
+    resumed.fit(batches(start), steps_per_epoch=6, epochs=1, verbose=0, shuffle=False)
+    straight = keras.models.clone_model(model)
+    straight.set_weights([np.zeros_like(weight) for weight in model.get_weights()])
+    straight.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    straight.fit(pipelines.batches(data, 6, shuffle=True, seed=1), epochs=3, verbose=0, shuffle=False)  # 4 steps each
+    for one, other in zip(resumed.get_weights(), straight.get_weights(), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-6)
+
+
+# --- cleaning, files, unequal lengths ---------------------------------------------------------------------------------
+
+
+def test_keep(numbers):
+    batches = pipelines.batches(numbers, 4, keep=lambda number: number % 2 == 1)
+    assert drawn(batches) == list(range(1, COUNT, 2)) and int(batches.cardinality()) == 3
+
+
+@pytest.mark.parametrize("cache", [True, False])
+def test_keep_that_keeps_nothing(numbers, cache):
+    with pytest.raises(ValueError, match="keep leaves no example"):
+        pipelines.batches(numbers, 4, keep=lambda number: number < 0, cache=cache)
+
+
+def test_kept_in_files(numbers, tmp_path):
+    calls = []
+    options = {"prepare": counted(calls), "cache": tmp_path / "new" / "numbers", "shuffle": True}
+    first = pipelines.batches(numbers, 4, **options)
+    for _ in range(2):
+        assert sorted(drawn(first)) == list(range(COUNT))
+    assert sorted(drawn(pipelines.batches(numbers, 4, **options))) == list(range(COUNT))
+    assert calls == [COUNT]
+
+
+LENGTHS = [3, 9, 1, 4, 7, 2, 9, 6, 5, 1, 8]
+
+
+def sequences(lengths=LENGTHS) -> tf.data.Dataset:
+    """Sequences of two numbers a step, all equal to the sequence's place, under the name `sound`."""
+
+    def sequence(place, length):
+        return {"sound": tf.fill([length, 2], tf.cast(place, tf.float32)), "place": place}, length
+
+    return tf.data.Dataset.from_tensor_slices((np.arange(len(lengths)), lengths)).map(sequence)
+
+
+@pytest.mark.parametrize("cache", [True, False])
+@pytest.mark.parametrize("prepare", [None, lambda inputs, length: ({**inputs, "sound": inputs["sound"] * 2}, length)])
+def test_unequal_lengths_are_padded_and_masked(cache, prepare):
+    places = []
+    for inputs, lengths in pipelines.batches(sequences(), 4, cache=cache, shuffle=True, prepare=prepare):
+        mask = inputs["sound_mask"].numpy()
+        assert mask.dtype == bool and mask.shape == inputs["sound"].shape[:2] == (len(lengths), max(lengths))
+        np.testing.assert_array_equal(mask.sum(axis=1), lengths)
+        factor = 1 if prepare is None else 2
+        expected = mask[..., None] * np.asarray(inputs["place"])[:, None, None] * factor
+        np.testing.assert_array_equal(inputs["sound"], np.broadcast_to(expected, inputs["sound"].shape))
+        places += inputs["place"].numpy().tolist()
+    assert sorted(places) == list(range(len(LENGTHS)))
+
+
+@pytest.mark.parametrize("cache", [True, False])
+def test_a_batch_holds_lengths_of_one_bucket(cache):
+    batches = pipelines.batches(sequences(), 3, cache=cache, shuffle=True, buckets={"sound": (3, 6)})
+    epochs = [[lengths.numpy().tolist() for _, lengths in batches] for _ in range(2)]
+    for epoch in epochs:
+        assert sorted(sum(epoch, [])) == sorted(LENGTHS)
+        assert all(len({(length >= 3) + (length >= 6) for length in batch}) == 1 for batch in epoch)
+        assert len(epoch) == 4  # 3, 3 and 5 sequences, three a batch
+    assert epochs[0] != epochs[1]
+    resumed = pipelines.batches(sequences(), 3, cache=cache, shuffle=True, buckets={"sound": (3, 6)}, start_step=3)
+    following = [lengths.numpy().tolist() for _, lengths in resumed.take(5)]
+    assert following == (epochs[0] + epochs[1])[3:]
+
+
+@pytest.mark.parametrize("buckets, match", [
+    ({"noise": (3,)}, "one input of unequal length, of sound: got noise; the inputs are sound, place"),
+    ({"place": (3,)}, "one input of unequal length, of sound: got place"),
+    ({"sound": (3,), "place": (1,)}, "must name one input"),
+    ({"sound": (6, 3)}, "growing order"),
+    ({"sound": ()}, "growing order"),
+])  # fmt: skip
+@pytest.mark.parametrize("cache", [True, False])
+def test_wrong_buckets(buckets, match, cache):
+    with pytest.raises(ValueError, match=match):
+        pipelines.batches(sequences(), 3, buckets=buckets, cache=cache)
+
+
+def test_a_sequence_of_length_zero():
+    empty = sequences([3, 0, 2])
+    with pytest.raises(ValueError, match="'sound' holds a sequence of length 0: leave such examples out with keep"):
+        pipelines.batches(empty, 2)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="sound.*length 0: leave such examples out"):
+        list(pipelines.batches(empty, 2, cache=False))
+    kept = pipelines.batches(empty, 2, keep=lambda inputs, length: length > 0)
+    assert [lengths.numpy().tolist() for _, lengths in kept] == [[3, 2]]
+
+
+# --- errors -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("argument, call", [
+    ("prepare", pipelines.DigitSenses()),
+    ("prepare", lambda example: example["audio"]),
+    ("keep", lambda example: example["audio"] > 0),
+])  # fmt: skip
+def test_a_missing_feature_is_named(argument, call):
+    dataset = tf.data.Dataset.from_tensor_slices({"image": np.zeros((3, 28, 28, 1)), "label": np.zeros(3)})
+    with pytest.raises(ValueError, match=f"^{argument} asks for 'audio': the data set has image, label$"):
+        pipelines.batches(dataset, 2, **{argument: call})
+
+
+def test_errors_of_prepare_itself_are_not_hidden(numbers):
+    def prepare(batch):
+        raise RuntimeError("my own mistake")
+
+    with pytest.raises(RuntimeError, match="my own mistake"):
+        pipelines.batches(numbers, 2, prepare=prepare)
+
+
+def test_start_step_must_not_be_negative(numbers):
+    with pytest.raises(ValueError, match="negative: got -1"):
+        pipelines.batches(numbers, 2, start_step=-1)
+
+
+# --- augmentation in the training step --------------------------------------------------------------------------------
+
+
+def small_model() -> keras.Model:
+    inputs = {"image": keras.Input((8, 8, 1), name="image"), "touch": keras.Input((3,), name="touch")}
+    flat = keras.layers.Flatten()(inputs["image"])
+    return keras.Model(inputs, keras.layers.Dense(2)(keras.layers.Concatenate()([flat, inputs["touch"]])))
+
+
+def test_augmented_changes_training_alone_and_shares_weights():
+    model = small_model()
+    rows = {"image": np.random.default_rng(0).random((5, 8, 8, 1), "float32"), "touch": np.ones((5, 3), "float32")}
+    changed = pipelines.augmented(model, {"image": keras.layers.RandomTranslation(0.5, 0.5, seed=0)})
+    np.testing.assert_allclose(changed(rows, training=False), model(rows), rtol=1e-6)
+    assert np.abs(changed(rows, training=True) - model(rows)).max() > 1e-3
+    changed.compile("sgd", "mse")
+    before = model.get_weights()[0]
+    changed.fit(rows, np.ones((5, 2)), verbose=0)
+    assert np.abs(model.get_weights()[0] - before).max() > 0
+
+
+def test_augmented_names_an_unknown_input():
+    with pytest.raises(ValueError, match="there is no input 'audio' to augment: the model has image, touch"):
+        pipelines.augmented(small_model(), {"audio": keras.layers.GaussianNoise(1.0)})
+
+
+ON_THE_DEVICE = """
+import mmkit
+with mmkit.quiet_imports():
+    import keras
+    import numpy as np
+    import tensorflow as tf
+    from mmkit import pipelines
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+ran_on = {"augmented": set(), "spectrogram": set()}
+
+class Noted(keras.layers.Layer):
+    def __init__(self, layer, name):
+        super().__init__(name=name)
+        self.layer = layer
+    def call(self, x):
+        y = self.layer(x)
+        ran_on[self.name].add(y.device[-5:])
+        return y
+
+random = np.random.default_rng(0)
+data = tf.data.Dataset.from_tensor_slices(({"sound": random.random((8, 6400), "float32")}, random.integers(0, 3, 8)))
+batches = pipelines.batches(data, 4, augment=lambda rows, labels: (rows, labels + 0), device="/CPU:0")
+with tf.distribute.OneDeviceStrategy("/CPU:1").scope():
+    sound = {"sound": keras.Input((6400,), name="sound")}
+    mel = Noted(pipelines.mel_spectrogram(), "spectrogram")(sound["sound"])
+    model = keras.Model(sound, keras.layers.Dense(3)(keras.layers.GlobalMaxPooling1D()(mel)))
+    train_me = pipelines.augmented(model, {"sound": Noted(keras.layers.GaussianNoise(0.1), "augmented")})
+train_me.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+for places in ran_on.values():
+    places.clear()
+train_me.fit(batches, verbose=0, shuffle=False)
+ran_on["pipeline"] = {labels.device[-5:] for _, labels in batches}
+print(*(f"{what}: {''.join(sorted(places))}" for what, places in ran_on.items()), sep="; ")
+"""
+
+
+@pytest.mark.slow
+def test_what_runs_on_which_device(tmp_path):
+    child = faults.run("-c", ON_THE_DEVICE, env=faults.environment(tmp_path))
+    assert child.returncode == 0, child.stderr
+    assert child.stdout.strip() == "augmented: CPU:1; spectrogram: CPU:1; pipeline: CPU:0"
 
 
 # --- DigitSenses --------------------------------------------------------------------------------------------------
@@ -197,7 +478,9 @@ with tf.distribute.MirroredStrategy([f"/CPU:{i}" for i in range(devices)]).scope
     model.compile(keras.optimizers.SGD(0.1), loss)
 steps = []
 count = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: steps.append(batch))
-history = model.fit(batches, epochs=2, verbose=0, callbacks=[count])
+history = model.fit(batches, epochs=2, verbose=0, shuffle=False, callbacks=[count])
+resumed = pipelines.batches(data, 8, shuffle=True, seed=3, device="/CPU:0", start_step=len(steps) + 3)
+model.fit(resumed, steps_per_epoch=4, verbose=0, shuffle=False, callbacks=[count])
 print(len(steps), *history.history["loss"], *model.get_weights()[0].ravel()[:5])
 """
 
@@ -209,5 +492,5 @@ def test_the_same_training_on_one_device_and_on_two(tmp_path):
         child = faults.run("-c", TWO_DEVICES, devices, env=faults.environment(tmp_path))
         assert child.returncode == 0, child.stderr
         results.append([float(word) for word in child.stdout.split()])
-    assert results[0][0] == results[1][0] == 10  # steps: two epochs of five batches
+    assert results[0][0] == results[1][0] == 14  # steps: two epochs of five batches, and four more
     np.testing.assert_allclose(results[0], results[1], rtol=1e-4, atol=1e-6)
