@@ -10,6 +10,24 @@ from mmkit.layers import masks
 from mmkit.layers.branches import Conv2DBranch, LSTMBranch
 
 
+def check_positive(layer: keras.layers.Layer, **numbers: int) -> None:
+    """Raises a ValueError that names the layer and the argument if a number is below one."""
+    for name, number in numbers.items():
+        if number < 1:
+            raise ValueError(f"{type(layer).__name__}: {name} must be positive: got {number}")
+
+
+def dense_for_each(
+    layer: keras.layers.Layer, units: int, shapes: Mapping[str, tuple], prefix: str = "projection_", **kwargs: Any
+) -> dict[str, keras.layers.Dense]:
+    """A built dense layer for each modality, by name."""
+    made = {}
+    for name, shape in shapes.items():
+        made[name] = keras.layers.Dense(units, dtype=layer.dtype_policy, name=f"{prefix}{name}", **kwargs)
+        made[name].build(shape)
+    return made
+
+
 class FusionLayer(keras.layers.Layer):
     """What all fusion layers share: `layer(features, mask=None, training=None)`, its checks, and absence.
 
@@ -34,8 +52,7 @@ class FusionLayer(keras.layers.Layer):
 
     def __init__(self, units: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        if units < 1:
-            raise ValueError(f"{type(self).__name__}: units must be positive: got {units}")
+        check_positive(self, units=units)
         self.units = units
         self.supports_masking = True
 
@@ -50,13 +67,18 @@ class FusionLayer(keras.layers.Layer):
     def call(
         self, features: Mapping[str, Any], mask: Mapping[str, Any] | None = None, training: bool | None = None
     ) -> Any:
+        return self.fuse(*self.check(features, mask), training)
+
+    def check(
+        self, features: Mapping[str, Any], mask: Mapping[str, Any] | None
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The features in the layer's dtype, in sorted order, and the masks that were given, all checked."""
         kind = type(self).__name__
         masks.check_names(kind, features, self.names)
         for name in self.names:
             masks.check_shape(kind, name, features[name].shape, self.RANKS, self.sizes[name])
         given = masks.check_masks(kind, features, mask)
-        cast = {name: ops.cast(features[name], self.compute_dtype) for name in self.names}
-        return self.fuse(cast, given, training)
+        return {name: ops.cast(features[name], self.compute_dtype) for name in self.names}, given
 
     def build_modalities(self, shapes: dict[str, tuple]) -> None:
         """Makes the weights. `shapes`: from name, in sorted order, to shape."""
@@ -75,6 +97,13 @@ class FusionLayer(keras.layers.Layer):
                 masks.mean_over_time(feature, given) if len(feature.shape) == 3 else masks.keep(feature, given)
             )
         return pooled
+
+    def for_present(self, layers: dict[str, Any], vectors: list[Any], mask: dict[str, Any]) -> list[Any]:
+        """Each modality's layer on its vector, in sorted order, zeros for what is absent."""
+        return [
+            masks.keep(layers[name](vector), masks.is_present(mask[name]) if name in mask else None)
+            for name, vector in zip(self.names, vectors)
+        ]
 
     def compute_mask(self, inputs: Any, previous_mask: Any = None) -> None:
         return None  # the result is one vector an example: there is nothing left to mask
@@ -115,6 +144,120 @@ class ConcatFusion(FusionLayer):
 
 
 @keras.saving.register_keras_serializable("mmkit")
+class SumFusion(FusionLayer):
+    """Brings every vector to the same size and adds them up: f(sum over the present modalities of x_i W_i + b_i).
+
+    Args:
+        units: size of the result.
+        activation: f.
+
+    Call arguments, returns and errors as `FusionLayer`.
+
+    Source: Baltrusaitis, Ahuja and Morency (2019), Multimodal machine learning: a survey and taxonomy (joint
+    representations).
+    """
+
+    def __init__(self, units: int, activation: str = "relu", **kwargs: Any) -> None:
+        super().__init__(units, **kwargs)
+        self.activation = activation
+        self.last = keras.layers.Activation(activation, dtype=self.dtype_policy, name="last")
+
+    def build_modalities(self, shapes: dict[str, tuple]) -> None:
+        self.projections = dense_for_each(self, self.units, shapes)
+
+    def fuse(self, features: dict[str, Any], mask: dict[str, Any], training: bool | None) -> Any:
+        terms = self.for_present(self.projections, self.vectors(features, mask), mask)
+        return self.last(ops.sum(ops.stack(terms), axis=0))
+
+    def get_config(self) -> dict:
+        return {**super().get_config(), "activation": self.activation}
+
+
+@keras.saving.register_keras_serializable("mmkit")
+class FiLMFusion(FusionLayer):
+    """Feature-wise linear modulation: every modality is scaled and shifted, unit by unit, by what the others hold.
+
+    With vectors x_i, and x_-i the others' laid end to end: h_i = x_i W_i + b_i, gamma_i = x_-i G_i, beta_i = x_-i B_i,
+    and the result is f(sum over the present modalities of (1 + gamma_i) * h_i + beta_i).
+
+    Args:
+        units: size of the result.
+        activation: f.
+
+    Call arguments, returns and errors as `FusionLayer`; to the others an absent modality counts as zeros.
+
+    Source: Perez, Strub, de Vries, Dumoulin and Courville (2018), FiLM: visual reasoning with a general conditioning
+    layer; here every modality conditions every other, where there one (a question) conditions one (a picture).
+    """
+
+    def __init__(self, units: int, activation: str = "relu", **kwargs: Any) -> None:
+        super().__init__(units, **kwargs)
+        self.activation = activation
+        self.last = keras.layers.Activation(activation, dtype=self.dtype_policy, name="last")
+
+    def build_modalities(self, shapes: dict[str, tuple]) -> None:
+        self.projections = dense_for_each(self, self.units, shapes)
+        total = sum(shape[-1] for shape in shapes.values())
+        others = {name: (None, total - shape[-1]) for name, shape in shapes.items()} if len(shapes) > 1 else {}
+        self.modulations = dense_for_each(self, 2 * self.units, others, use_bias=False, prefix="modulation_")
+
+    def fuse(self, features: dict[str, Any], mask: dict[str, Any], training: bool | None) -> Any:
+        vectors = self.vectors(features, mask)
+        terms = self.for_present(self.projections, vectors, mask)
+        for place, name in enumerate(self.names if self.modulations else ()):
+            others = ops.concatenate(vectors[:place] + vectors[place + 1 :], axis=-1)
+            gamma, beta = ops.split(self.modulations[name](others), 2, axis=-1)
+            present = masks.is_present(mask[name]) if name in mask else None
+            terms[place] = masks.keep((1 + gamma) * terms[place] + beta, present)
+        return self.last(ops.sum(ops.stack(terms), axis=0))
+
+    def get_config(self) -> dict:
+        return {**super().get_config(), "activation": self.activation}
+
+
+@keras.saving.register_keras_serializable("mmkit")
+class DeepFusion(FusionLayer):
+    """Dense fusion at every depth: the modalities keep streams of their own, and a joint stream reads them all.
+
+    With x_i^0 = x_i and no h^0: x_i^l = relu(x_i^(l-1) W_i^l + b_i^l), zeros where modality i is absent, and
+    h^l = relu([x_1^l, ..., x_n^l, h^(l-1)] V^l + c^l). The result is h^depth.
+
+    Args:
+        units: size of the result and of every stream.
+        depth: layers.
+
+    Call arguments, returns and errors as `FusionLayer`.
+
+    Source: Hu, Li and Nie (2019), Dense multimodal fusion for hierarchically joint representation.
+    """
+
+    def __init__(self, units: int, depth: int = 2, **kwargs: Any) -> None:
+        super().__init__(units, **kwargs)
+        check_positive(self, depth=depth)
+        self.depth = depth
+
+    def build_modalities(self, shapes: dict[str, tuple]) -> None:
+        self.streams, self.joints = [], []
+        for level in range(self.depth):
+            prefix = f"stream_{level}_"
+            self.streams.append(dense_for_each(self, self.units, shapes, activation="relu", prefix=prefix))
+            shapes = {name: (None, self.units) for name in self.names}
+            joint = keras.layers.Dense(self.units, activation="relu", dtype=self.dtype_policy, name=f"joint_{level}")
+            joint.build((None, self.units * (len(self.names) + (level > 0))))
+            self.joints.append(joint)
+
+    def fuse(self, features: dict[str, Any], mask: dict[str, Any], training: bool | None) -> Any:
+        vectors, above = self.vectors(features, mask), []
+        for stream, joint in zip(self.streams, self.joints):
+            vectors = self.for_present(stream, vectors, mask)
+            above = [joint(ops.concatenate(vectors + above, axis=-1))]
+        return above[0]
+
+    def get_config(self) -> dict:
+        return {**super().get_config(), "depth": self.depth}
+
+
+@keras.saving.register_keras_serializable("mmkit")
 class GatedFusion(FusionLayer):
     """A gated multimodal unit: every modality is weighed, unit by unit, by a gate that looks at all of them.
 
@@ -135,12 +278,7 @@ class GatedFusion(FusionLayer):
         self.gate = None
 
     def build_modalities(self, shapes: dict[str, tuple]) -> None:
-        self.hidden = {
-            name: keras.layers.Dense(self.units, activation="tanh", dtype=self.dtype_policy, name=f"hidden_{name}")
-            for name in self.names
-        }
-        for name, layer in self.hidden.items():
-            layer.build((None, shapes[name][-1]))
+        self.hidden = dense_for_each(self, self.units, shapes, activation="tanh", prefix="hidden_")
         self.gate = keras.layers.Dense(
             self.units * len(self.names), activation="sigmoid", dtype=self.dtype_policy, name="gate"
         )

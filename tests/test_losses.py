@@ -1,0 +1,67 @@
+"""Losses with weights of their own."""
+
+import keras
+import numpy as np
+import pytest
+from gradients import gradients
+
+from mmkit.losses import UncertaintyWeighting
+
+
+def test_uncertainty_weighting_is_the_formula_of_its_docstring():
+    weighting = UncertaintyWeighting(["digit", "angle"], regression=["angle"])
+    weighting.log_variances.assign([0.5, -0.3])
+    losses = {"angle": np.array([1.0, 3.0], "float32"), "digit": np.float32(0.7)}
+    expected = np.exp(-0.5) * 0.7 + 0.25 + np.exp(0.3) * 2.0 / 2 - 0.15
+    assert float(weighting(losses)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_best_uncertainty_is_the_loss_itself():
+    """Where exp(-s) L + s / 2 is least, exp(s) = 2 L; with a squared error's half, exp(s) = L."""
+    weighting = UncertaintyWeighting(["digit", "angle"], regression=["angle"])
+    losses = {"digit": np.float32(0.4), "angle": np.float32(0.4)}
+    weighting.log_variances.assign(np.log([0.8, 0.4]))
+    (gradient,) = gradients(lambda: weighting(losses), weighting.trainable_variables)
+    np.testing.assert_allclose(gradient, 0, atol=1e-6)
+
+
+@keras.saving.register_keras_serializable("tests")
+class TwoTasks(keras.Model):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.heads = {"sign": keras.layers.Dense(2), "size": keras.layers.Dense(1)}
+        self.weighting = UncertaintyWeighting(["sign", "size"], regression=["size"])
+
+    def call(self, inputs):
+        return {name: head(inputs) for name, head in self.heads.items()}
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        entropy = keras.losses.sparse_categorical_crossentropy(y["sign"], y_pred["sign"], from_logits=True)
+        error = keras.losses.mean_squared_error(y["size"], y_pred["size"])
+        return self.weighting({"sign": entropy, "size": error})
+
+
+def test_it_learns_its_weights_in_fit_and_comes_back_from_a_file(tmp_path):
+    random = np.random.default_rng(0)
+    x = random.normal(size=(200, 3)).astype("float32")
+    y = {"sign": (x[:, 0] > 0).astype("int32"), "size": 10 * random.normal(size=(200, 1)).astype("float32")}
+    keras.utils.set_random_seed(0)
+    model = TwoTasks()
+    model.compile(keras.optimizers.Adam(0.05))
+    model.fit(x, y, epochs=40, batch_size=50, verbose=0)
+    certain, noisy = np.asarray(model.weighting.log_variances)
+    assert certain < 0 < 1 < noisy  # the task that is pure noise of variance 100 counts for less
+    model.save(tmp_path / "two.keras")
+    again = keras.models.load_model(tmp_path / "two.keras")
+    np.testing.assert_allclose(again.weighting.log_variances, [certain, noisy], rtol=1e-6)
+
+
+def test_wrong_names_are_named():
+    with pytest.raises(ValueError, match="each once"):
+        UncertaintyWeighting([])
+    with pytest.raises(ValueError, match="each once"):
+        UncertaintyWeighting(["digit", "digit"])
+    with pytest.raises(ValueError, match="angle in regression"):
+        UncertaintyWeighting(["digit"], regression=["angle"])
+    with pytest.raises(ValueError, match="missing: voice"):
+        UncertaintyWeighting(["digit", "voice"])({"digit": np.float32(1)})
