@@ -114,7 +114,7 @@ def test_a_wrong_split_is_an_error_that_names_the_right_ones(tmp_path):
         VERSION = tfds.core.Version("1.0.0")
 
         def _info(self):
-            return self.dataset_info_from_configs(features=tfds.features.FeaturesDict({"number": np.int64}))
+            return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict({"number": np.int64}))
 
         def _split_generators(self, dl_manager):
             return {split: ((i, {"number": i}) for i in range(3)) for split in ("train", "test")}
