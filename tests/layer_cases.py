@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import keras
+import keras_hub
 import numpy as np
 
 from mmkit import layers
@@ -22,20 +23,34 @@ class Case:
         make: makes the layer, the same at each call but for its weights' values.
         shapes: from modality to shape without the batch; a branch's only one is called "x".
         sequences: modalities whose first axis is time and takes a mask per step.
+        vocabulary: for a layer that reads token ids, how many there are; 0 if it reads numbers.
     """
 
     name: str
     make: Callable[..., keras.layers.Layer]
     shapes: dict[str, tuple[int, ...]]
     sequences: tuple[str, ...] = ()
+    vocabulary: int = 0
 
     @property
     def kind(self) -> str:
         return type(self.make()).__name__
 
-    def features(self, batch: int, seed: int = 0) -> dict[str, np.ndarray]:
+    @property
+    def junk(self) -> tuple:
+        """What an absent modality may hold."""
+        return (-1, self.vocabulary, 2**31 - 1) if self.vocabulary else (np.nan, np.inf, 1e6)
+
+    def features(self, batch: int, seed: int = 0, scale: float = 1.0) -> dict[str, np.ndarray]:
         random = np.random.default_rng(seed)
-        return {name: random.normal(size=(batch, *shape)).astype("float32") for name, shape in self.shapes.items()}
+        if self.vocabulary:
+            return {
+                name: random.integers(0, self.vocabulary, (batch, *shape), "int32")
+                for name, shape in self.shapes.items()
+            }
+        return {
+            name: scale * random.normal(size=(batch, *shape)).astype("float32") for name, shape in self.shapes.items()
+        }
 
     def presence(self, batch: int, seed: int = 0) -> dict[str, np.ndarray]:
         """Some of each modality absent, the first row whole; for sequences, of random lengths, some of none."""
@@ -64,11 +79,20 @@ class Case:
         inputs, mask = {}, {}
         for name, shape in self.shapes.items():
             timed = name in self.sequences
-            inputs[name] = keras.Input((None, *shape[1:]) if timed else shape, name=name)
+            kind = "int32" if self.vocabulary else None
+            inputs[name] = keras.Input((None, *shape[1:]) if timed else shape, name=name, dtype=kind)
             if with_mask:
                 mask[name] = keras.Input((None,) if timed else (), dtype="bool", name=f"{name}_mask")
         outputs = self.call(self.make(), inputs, mask or None)
         return keras.Model([*inputs.values(), *mask.values()], outputs)
+
+
+def text_branch(units: int, **options) -> layers.BertTextBranch:
+    """A branch on a BERT of three small layers, new and random."""
+    bert = keras_hub.models.BertBackbone(
+        11, 3, 2, 8, 16, dropout=0.0, max_sequence_length=16, dtype=options.get("dtype")
+    )
+    return layers.BertTextBranch(units, backbone=bert, **options)
 
 
 CASES = [
@@ -87,5 +111,30 @@ CASES = [
     Case("GatedFusion-one", lambda **k: layers.GatedFusion(6, **k), {"a": (5,)}),
     Case("ConvLSTMFusion", lambda **k: layers.ConvLSTMFusion(6, **k), RAW, ("touch",)),
     Case("ConvLSTMFusion-max", lambda **k: layers.ConvLSTMFusion(6, pooling={"sound": "max"}, **k), RAW, ("touch",)),
+    Case("TabularBranch", lambda **k: layers.TabularBranch(6, hidden=8, activation="tanh", **k), {"x": (5,)}),
+    Case("SumFusion", lambda **k: layers.SumFusion(6, activation="tanh", **k), MIXED, ("b", "c")),
+    Case("FiLMFusion", lambda **k: layers.FiLMFusion(6, activation="tanh", **k), MIXED, ("b", "c")),
+    Case("FiLMFusion-one", lambda **k: layers.FiLMFusion(6, activation="tanh", **k), {"a": (5,)}),
+    Case("TensorFusion", lambda **k: layers.TensorFusion(6, size=3, activation="tanh", **k), MIXED, ("b", "c")),
+    Case("TensorFusion-full", lambda **k: layers.TensorFusion(6, size=None, activation="tanh", **k), VECTORS),
+    Case("LowRankFusion", lambda **k: layers.LowRankFusion(6, activation="tanh", **k), MIXED, ("b", "c")),
+    Case("DeepFusion", lambda **k: layers.DeepFusion(6, depth=3, **k), MIXED, ("b", "c")),
+    Case("CrossModalAttention", lambda **k: layers.CrossModalAttention(6, num_heads=2, **k), MIXED, ("b", "c")),
+    Case("CrossModalAttention-one", lambda **k: layers.CrossModalAttention(6, 2, 2, **k), {"b": (6, 3)}, ("b",)),
+    Case("BottleneckFusion", lambda **k: layers.BottleneckFusion(6, 3, num_heads=2, **k), MIXED, ("b", "c")),
+    Case("PerceiverFusion", lambda **k: layers.PerceiverFusion(6, num_latents=3, num_heads=2, **k), MIXED, ("b", "c")),
+    Case("FusionTransformer", lambda **k: layers.FusionTransformer(6, num_heads=2, **k), MIXED, ("b", "c")),
+    Case("FusionTransformer-vectors", lambda **k: layers.FusionTransformer(6, num_heads=2, **k), VECTORS),
+    Case("MixtureOfExpertsFusion", lambda **k: layers.MixtureOfExpertsFusion(6, 3, **k), MIXED, ("b", "c")),
+    Case("OGMGE", lambda **k: layers.OGMGE(6, seed=1, **k), MIXED, ("b", "c")),
+    Case("ModalityEmbedding", lambda **k: layers.ModalityEmbedding(**k), MIXED, ("b", "c")),
     Case("ModalityDropout", lambda **k: layers.ModalityDropout(0.4, seed=1, **k), MIXED, ("b", "c")),
+    Case("BertTextBranch", lambda **k: text_branch(6, **k), {"x": (7,)}, ("x",), 11),
+    Case("BertTextBranch-last", lambda **k: text_branch(6, train="last", pooling="cls", **k), {"x": (7,)}, ("x",), 11),
+    Case("BertTextBranch-lora", lambda **k: text_branch(6, train="lora", rank=2, **k), {"x": (7,)}, ("x",), 11),
+    Case(
+        "BertTextBranch-all", lambda **k: text_branch(6, train="all", pooling="attention", **k), {"x": (7,)}, ("x",), 11
+    ),
+    Case("BertTextBranch-tokens", lambda **k: text_branch(6, train="last", tokens=True, **k), {"x": (7,)}, ("x",), 11),
+    Case("BertTextBranch-states", lambda **k: text_branch(6, train="last", last=1, **k), {"x": (7, 8)}, ("x",)),
 ]

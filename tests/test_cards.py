@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mmkit import datasets, sources
+from mmkit import datasets, pretrained, sources
 
 DATA = Path(__file__).resolve().parents[1] / "data"
 OVERVIEW = (DATA / "README.md").read_text(encoding="utf-8")
@@ -33,4 +33,14 @@ def test_a_data_set_has_a_card_that_speaks_of_its_fields_and_splits(name, tmp_pa
 def test_a_source_is_listed_as_it_is_pinned(name):
     source = sources.source(name)
     assert f"| `{name}` | {source.package} {source.version} | {source.holds} |" in OVERVIEW
-    assert any(name in wanted for builder in datasets._BUILDERS.values() for wanted in builder.SOURCES.values())
+    of_data = {
+        name for builder in datasets._BUILDERS.values() for wanted in builder.SOURCES.values() for name in wanted
+    }
+    assert name in of_data | set(pretrained.SOURCES)
+
+
+@pytest.mark.parametrize("name", pretrained.SOURCES)
+def test_the_page_on_weights_speaks_of_each(name):
+    page, source = (DATA / "weights.md").read_text(encoding="utf-8"), sources.source(name)
+    assert "(weights.md)" in OVERVIEW
+    assert f"`{name}`" in page and f"{source.package} {source.version}" in page and source.licence in page

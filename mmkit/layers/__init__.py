@@ -5,15 +5,48 @@ Presence is a dict from name to booleans: `(batch,)`, whether the example has th
 of its tokens are there. What is absent cannot change a layer's output, whatever its array holds.
 """
 
-from mmkit.layers.branches import Conv2DBranch, LSTMBranch
-from mmkit.layers.fusion import ConcatFusion, ConvLSTMFusion, FusionLayer, GatedFusion, ModalityDropout
+from mmkit.layers.adaptive import OGMGE, MixtureOfExpertsFusion
+from mmkit.layers.attention import (
+    BottleneckFusion,
+    CrossModalAttention,
+    FusionTransformer,
+    ModalityEmbedding,
+    PerceiverFusion,
+)
+from mmkit.layers.branches import Conv2DBranch, LSTMBranch, TabularBranch
+from mmkit.layers.fusion import (
+    ConcatFusion,
+    ConvLSTMFusion,
+    DeepFusion,
+    FiLMFusion,
+    FusionLayer,
+    GatedFusion,
+    ModalityDropout,
+    SumFusion,
+)
+from mmkit.layers.tensor import LowRankFusion, TensorFusion
+from mmkit.layers.text import BertTextBranch
 
 __all__ = [
+    "OGMGE",
+    "BertTextBranch",
+    "BottleneckFusion",
     "ConcatFusion",
     "Conv2DBranch",
     "ConvLSTMFusion",
+    "CrossModalAttention",
+    "DeepFusion",
+    "FiLMFusion",
     "FusionLayer",
+    "FusionTransformer",
     "GatedFusion",
     "LSTMBranch",
+    "LowRankFusion",
+    "MixtureOfExpertsFusion",
     "ModalityDropout",
+    "ModalityEmbedding",
+    "PerceiverFusion",
+    "SumFusion",
+    "TabularBranch",
+    "TensorFusion",
 ]
