@@ -18,8 +18,8 @@ def main(arguments: list[str] | None = None) -> int:
     fetch = commands.add_parser("fetch", help="bring pinned sources into the cache")
     fetch.add_argument("names", nargs="*", metavar="NAME", help=f"one of {', '.join(sources.names())}")
     fetch.add_argument("--all", action="store_true", help="every source")
-    prepare = commands.add_parser("prepare", help="make data sets ready for use offline")
-    prepare.add_argument("names", nargs="+", metavar="DATASET", help="a data set, such as av_digits")
+    prepare = commands.add_parser("prepare", help="make data sets and pretrained weights ready for use offline")
+    prepare.add_argument("names", nargs="*", metavar="DATASET", help="a data set, such as av_digits; none: everything")
     commands.add_parser("doctor", help="say what is right and wrong on this machine")
     options = parser.parse_args(arguments)
     if options.command == "fetch" and bool(options.names) == options.all:
@@ -29,7 +29,9 @@ def main(arguments: list[str] | None = None) -> int:
             for name in sources.names() if options.all else options.names:
                 print(f"{name}: {sources.fetch(name)}")
         else:
-            _prepare(options.names)
+            from mmkit.prepare import prepare
+
+            prepare(options.names)
     except (sources.SourceError, settings.SettingError) as error:
         print(f"mmkit: {error}", file=sys.stderr)
         return 1
@@ -37,20 +39,6 @@ def main(arguments: list[str] | None = None) -> int:
         print("mmkit: stopped; what was finished is kept, run the same command to go on", file=sys.stderr)
         return 130
     return 0
-
-
-def _prepare(names: list[str]) -> None:
-    import mmkit
-
-    mmkit.profile()  # a mistake in it is better said now than after the wait
-    print("mmkit: loading TensorFlow", file=sys.stderr)
-    with mmkit.quiet_imports():
-        import tensorflow  # noqa: F401, TFDS would load it later, with all its log lines
-
-        from mmkit import datasets
-
-    for name in names:
-        print(f"{name}/{mmkit.profile()}: {datasets.prepare(name)}")
 
 
 if __name__ == "__main__":

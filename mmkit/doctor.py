@@ -270,7 +270,7 @@ def _data() -> list[Finding]:
     if here:
         findings.append(Finding(RIGHT, "data sets", f"prepared: {', '.join(data_sets)}"))
     else:
-        prepare = f"`{_python_command()} -m mmkit prepare av_digits digits`"
+        prepare = f"`{_python_command()} -m mmkit prepare`"
         findings.append(Finding(NOTE, "data sets", f"none is prepared in profile {profile}", prepare))
     return findings
 

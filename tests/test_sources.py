@@ -311,7 +311,7 @@ def test_commands_tell_a_wrong_setting_in_one_line(shop, variable, arguments):
     assert variable in faults.one_line(shop.run(*arguments, env={variable: "big"}))
 
 
-@pytest.mark.parametrize("arguments", [["fetch"], ["fetch", "mnist-5k", "--all"], ["prepare"], [], ["nosuch"]])
+@pytest.mark.parametrize("arguments", [["fetch"], ["fetch", "mnist-5k", "--all"], [], ["nosuch"]])
 def test_commands_used_wrongly(arguments, capsys):
     with pytest.raises(SystemExit) as stopped:
         __main__.main(arguments)

@@ -17,7 +17,7 @@ from mmkit.datasets.intents import Intents
 from mmkit.datasets.reviews import Reviews
 from mmkit.datasets.watch import Watch
 
-__all__ = ["AvDigits", "Digits", "Emoji", "Intents", "Reviews", "Watch", "prepare"]
+__all__ = ["AvDigits", "Digits", "Emoji", "Intents", "Reviews", "Watch", "names", "prepare"]
 
 # TFDS warns of a name of its own that it still uses itself: nothing that a reader of a lesson could act on.
 logging.getLogger("absl").addFilter(lambda record: "FeatureConnector.dtype" not in record.getMessage())
@@ -32,6 +32,11 @@ _BUILDERS = {
 }
 
 
+def names() -> list[str]:
+    """The names of all data sets."""
+    return list(_BUILDERS)
+
+
 def prepare(name: str) -> Path:
     """Builds data set `name` in the configuration of this run's profile, unless it is there.
 
@@ -42,7 +47,7 @@ def prepare(name: str) -> Path:
         mmkit.sources.SourceError: if there is no such data set, or it cannot be built.
     """
     if name not in _BUILDERS:
-        raise sources.SourceError(f"there is no data set called {name!r}: choose from {', '.join(_BUILDERS)}")
+        raise sources.SourceError(f"there is no data set called {name!r}: choose from {', '.join(names())}")
     builder = tfds.builder(f"{name}/{settings.profile()}")
     builder.download_and_prepare()
     return Path(builder.data_dir)
