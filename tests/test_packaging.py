@@ -18,7 +18,7 @@ from packaging.utils import canonicalize_name
 from mmkit import doctor
 
 ROOT = Path(__file__).resolve().parents[1]
-LOCKS = ("requirements.lock", "tests/colab/requirements.lock")
+LOCKS = ("requirements.lock", "tests/colab/requirements.lock", "benchmarks/requirements.lock")
 PYTHONS = ("3.11", "3.12", "3.13")
 
 

@@ -2,6 +2,7 @@
 
     python3 tools/bootstrap.py               the environment .venv, with the kit in it
     python3 tools/bootstrap.py colab         the environment .venv-colab, with Colab's versions and without the kit
+    python3 tools/bootstrap.py bench         the environment .venv-bench, with PyTorch beside the kit's packages
     python3 tools/bootstrap.py notebook 04   whether there is a notebook 04
 
 Nothing but Python with its venv module is needed. What is missing is said in one line, with its remedy. A ready
@@ -47,10 +48,13 @@ def main(arguments):
         check_notebook("".join(arguments[1:]))
     elif arguments == ["colab"]:
         set_up(".venv-colab", os.path.join("tests", "colab", "requirements.lock"), kit=False)
+    elif arguments == ["bench"]:
+        loose = os.path.join("benchmarks", "requirements.in")
+        set_up(".venv-bench", os.path.join("benchmarks", "requirements.lock"), kit=False, loose=loose)
     elif not arguments:
         set_up(".venv", "requirements.lock", kit=True)
     else:
-        raise SetupError("bootstrap.py knows `colab` and `notebook NN`, not `%s`" % " ".join(arguments))
+        raise SetupError("bootstrap.py knows `colab`, `bench` and `notebook NN`, not `%s`" % " ".join(arguments))
 
 
 def check_notebook(number):
@@ -62,9 +66,12 @@ def check_notebook(number):
                          % (number, ", ".join(numbers), numbers[-1] if numbers else "04"))
 
 
-def set_up(venv, lock, kit):
-    """Makes the environment `venv` hold what the file `lock` names, and the kit if `kit`; at once if it does."""
-    venv, lock = os.path.join(ROOT, venv), os.path.join(ROOT, lock)
+def set_up(venv, lock, kit, loose=None):
+    """Makes the environment `venv` hold what the file `lock` names, and the kit if `kit`; at once if it does.
+
+    What the file `loose` names and the lock does not comes too, by its version, with no hash to check it.
+    """
+    venv, lock = os.path.join(ROOT, venv), [os.path.join(ROOT, name) for name in (lock, loose) if name]
     lacks = missing(venv, lock, kit)
     if not lacks:
         return
@@ -109,7 +116,7 @@ def write_stamp(venv, lines):
 
 
 def packages(venv, lock):
-    return [venv, digest(lock)]  # its place, for an environment that is moved no longer works
+    return [venv, "".join(map(digest, lock))]  # its place, for an environment that is moved no longer works
 
 
 def digest(path):
@@ -178,7 +185,10 @@ def make(venv, lock, turn):
     write_stamp(venv, ["unfinished"])
     command([sys.executable, "-m", "venv", venv], turn)
     quiet = [] if sys.stdout.isatty() else ["--quiet"]
-    command(pip_install(venv) + quiet + ["--retries", "2", "--require-hashes", "-r", lock], turn)
+    install = pip_install(venv) + quiet + ["--retries", "2"]
+    command(install + ["--require-hashes", "-r", lock[0]], turn)
+    for loose in lock[1:]:
+        command(install + ["-r", loose], turn)
     write_stamp(venv, packages(venv, lock) + [python_version()])
 
 

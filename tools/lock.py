@@ -2,6 +2,7 @@
 
     requirements.lock               the newest of everything that fits, for Python 3.11 to 3.13 on any system
     tests/colab/requirements.lock   Colab's versions of what the lessons use, for Python 3.13
+    benchmarks/requirements.lock    the same versions, and what PyTorch needs beside them, but not PyTorch itself
     environment.yml                 for conda: the packages that pyproject.toml names, at requirements.lock's versions
 
 No index is named in any of them: pip brings the files from where it is told to, and the hashes say whether they are
@@ -17,15 +18,20 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 CONDA_PYTHON = "3.12"
+UNIVERSAL = ("--universal", "--python-version=3.11")
+BY_VERSION_ALONE = ("torch", "triton", "nvidia-", "cuda-")  # PyTorch's builds, for CPU or GPU, differ in their hashes
 
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:  # uv is needed here alone, so it is in no lock
         subprocess.run([sys.executable, "-m", "venv", folder], check=True)
         subprocess.run([f"{folder}/bin/python", "-m", "pip", "install", "--quiet", "uv"], check=True)
-        compile_lock(folder, "requirements.lock", "--universal", "--python-version=3.11", "--all-extras")
+        compile_lock(folder, "requirements.lock", *UNIVERSAL, "--all-extras")
         colab = "tests/colab/requirements.lock"
         compile_lock(folder, colab, "--python-version=3.13", "--extra=test", "tests/colab/pins.txt")
+        peer = "benchmarks/requirements.lock"
+        compile_lock(folder, peer, *UNIVERSAL, "--constraint=requirements.lock", "benchmarks/requirements.in")
+        leave_out(ROOT / peer, BY_VERSION_ALONE)
     (ROOT / "environment.yml").write_text(environment(), encoding="utf-8")
 
 
@@ -34,6 +40,13 @@ def compile_lock(folder: str, lock: str, *options: str) -> None:
     command += ["--generate-hashes", "--no-emit-index-url", f"--output-file={lock}"]
     command += ["pyproject.toml", "--group=build", *options]
     subprocess.run(command, check=True, cwd=ROOT)
+
+
+def leave_out(lock: Path, beginnings: tuple[str, ...]) -> None:
+    """Takes the packages out of a lock whose names begin so."""
+    entries = re.split(r"^(?=\w)", lock.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    kept = [entry for entry in entries if not entry.startswith(beginnings)]
+    lock.write_text("".join(kept), encoding="utf-8")
 
 
 def direct_dependencies() -> list[str]:

@@ -1,0 +1,130 @@
+"""(b) A step of training: time, memory and examples a second, against the same model in PyTorch."""
+
+from pathlib import Path
+
+from benchmarks import harness
+from benchmarks.workloads import rows_and_labels
+
+TITLE = "A training step, against PyTorch"
+MODELS = {"late_fusion": "late fusion (260,922 parameters)", "transformer": "fusion transformer"}
+WAYS = {
+    "Keras, fit on arrays": {"framework": "keras", "tuned": False},
+    "Keras, tuned": {"framework": "keras", "tuned": True},
+    "PyTorch": {"framework": "torch", "tuned": False},
+    "PyTorch, tuned": {"framework": "torch", "tuned": True},
+}
+EXAMPLES = 640  # an epoch
+AGREE = 1e-4
+
+
+def run(quick: bool, folder: Path) -> dict:
+    """Checks that both frameworks compute the same, then times them in turn."""
+    apart = {}
+    for model in MODELS:
+        path = str(folder / f"{model}.npz")
+        harness.in_fresh_process("steps", {"framework": "keras", "model": model, "reference": path})
+        apart[model] = harness.in_fresh_process("steps", {"framework": "torch", "model": model, "reference": path})
+        if max(apart[model].values()) > AGREE:
+            raise RuntimeError(f"{model}: Keras and PyTorch differ by {apart[model]}, allowed is {AGREE}")
+    cases = {
+        f"{model}, {batch}, {way}": settings | {"model": model, "batch": batch, "epochs": 1 if quick else 3}
+        for model in MODELS
+        for batch in ([40] if quick else [40, 128])
+        for way, settings in WAYS.items()
+    }
+    return {"same": apart, "samples": harness.in_turn("steps", cases, 1 if quick else 5)}
+
+
+def measure(
+    framework: str, model: str, batch: int = 0, epochs: int = 0, tuned: bool = False, reference: str | None = None
+) -> dict:
+    """Times epochs of training after one to warm up; or, with `reference`, stores or checks what the model computes."""
+    work = _keras if framework == "keras" else _torch
+    return work(model, batch, epochs, tuned, reference)
+
+
+def _timed(epoch, batch: int, epochs: int, start: float) -> dict:
+    """Milliseconds and MB of a step. `epoch` trains over `EXAMPLES` examples; the first time it is compiled as well."""
+    with harness.Clock() as first:
+        epoch()
+    with harness.Clock() as rest:
+        for _ in range(epochs):
+            epoch()
+    steps = epochs * (EXAMPLES // batch)
+    return {
+        "ms": 1e3 * rest.wall / steps,
+        "cpu_ms": 1e3 * rest.cpu / steps,
+        "examples_per_s": steps * batch / rest.wall,
+        "first_s": first.wall,
+        "memory_mb": harness.peak_memory() - start,
+    }
+
+
+def _keras(name: str, batch: int, epochs: int, tuned: bool, reference: str | None) -> dict:
+    from benchmarks import models
+
+    if reference:
+        models.save_reference(name, Path(reference))
+        return {}
+    start = harness.peak_memory()
+    rows, labels = rows_and_labels(name, EXAMPLES)
+    model = models.make(name, steps_per_execution=EXAMPLES // batch if tuned else 1)
+    if tuned:
+        data = models.cached(rows, labels, batch)
+        return _timed(lambda: model.fit(data, shuffle=False, verbose=0), batch, epochs, start)
+    return _timed(lambda: model.fit(rows, labels, batch_size=batch, verbose=0), batch, epochs, start)
+
+
+def _torch(name: str, batch: int, epochs: int, tuned: bool, reference: str | None) -> dict:
+    import torch
+
+    from benchmarks import peers
+
+    torch.set_num_threads(harness.threads())
+    if reference:
+        return peers.check_reference(name, Path(reference))
+    model, start = peers.make(name), harness.peak_memory()
+    rows, labels = rows_and_labels(name, EXAMPLES)
+    rows, labels = peers.tensors(rows, channels_last=tuned), torch.from_numpy(labels)
+    if tuned:
+        model = model.to(memory_format=torch.channels_last)
+    optimiser = peers.optimizer(model)
+
+    def epoch() -> None:
+        order = torch.randperm(EXAMPLES)
+        for i in range(0, EXAMPLES, batch):
+            some = order[i : i + batch]
+            float(peers.step(model, optimiser, {n: values[some] for n, values in rows.items()}, labels[some]))
+
+    return _timed(epoch, batch, epochs, start)
+
+
+def report(found: dict) -> str:
+    """One table a model; a ratio is of two processes of one round, which ran shortly after one another."""
+    samples, tables = found["samples"], []
+    for model, title in MODELS.items():
+        rows = []
+        for batch in sorted({int(name.split(", ")[1]) for name in samples}):
+            mine = {way: samples[f"{model}, {batch}, {way}"] for way in WAYS}
+
+            def of(way: str, key: str, mine: dict = mine) -> list[float]:
+                return [sample[key] for sample in mine[way]]
+
+            for way in WAYS:
+                peers = [harness.ratios(of(way, "ms"), of(peer, "ms")) for peer in ("PyTorch", "PyTorch, tuned")]
+                rows.append(
+                    [
+                        f"{way}, batch {batch}",
+                        harness.show(of(way, "ms")),
+                        harness.show(of(way, "cpu_ms")),
+                        harness.show(of(way, "examples_per_s"), 0),
+                        harness.show(of(way, "memory_mb"), 0),
+                        *("" if way.startswith("PyTorch") else harness.show(ratio, 2) for ratio in peers),
+                        harness.show(of(way, "first_s")),
+                    ]
+                )
+        head = [title, "ms a step", "CPU ms a step", "examples/s", "peak MB over the imports", "× PyTorch's time"]
+        tables.append(harness.table([*head, "× tuned PyTorch's", "first epoch, s"], rows))
+        apart = ", ".join(f"{what} {value:.0e}" for what, value in found["same"][model].items() if what != "parameters")
+        tables.append(f"Same parameters; with equal weights, at most this far apart in double precision: {apart}.")
+    return "\n\n".join(tables)
