@@ -16,7 +16,7 @@ from mmkit.datasets.senses import AUDIO_RATE
 
 MEL_BINS = 32
 _CHUNK = 250  # examples that are prepared at a time: enough to be quick, few enough for a small memory
-_WINDOW = 10_000  # examples among which a data set that is not in memory is shuffled
+_WINDOW = 2_000  # examples among which a data set that is not in memory is shuffled
 _PARALLEL = {"num_parallel_calls": tf.data.AUTOTUNE, "deterministic": True}
 
 
@@ -57,7 +57,7 @@ def batches(
             cache, on chunks of examples, on the host.
         cache: True keeps the prepared examples in memory, at once; a path in files that begin so, written in the first
             pass and read by all later ones (delete them when `prepare` changes); False prepares anew each pass. In
-            memory examples are shuffled whole, else among 10,000 at a time, also under TensorFlow's own seed.
+            memory all examples are shuffled together, else 2,000 at a time.
         shuffle: whether to draw a new order each epoch.
         seed: of the orders and of `augment`.
         buckets: from the name of one input to lengths in growing order, such as `{"audio": (20, 40)}`. A batch then
@@ -138,8 +138,7 @@ class _InMemory:
     def __init__(self, chunks: tf.data.Dataset, buckets: Mapping[str, Sequence[int]] | None) -> None:
         with tf.device("/CPU:0"):
             self.table = tf.nest.map_structure(lambda *parts: tf.concat(parts, axis=0), *chunks)
-            first = tf.nest.flatten(self.table)[0]
-            self.count = int(first.nrows() if isinstance(first, tf.RaggedTensor) else len(first))
+            self.count = int(_count(self.table))
             lengths = {
                 name: feature.row_lengths()
                 for name, feature in _inputs(self.table).items()
@@ -154,7 +153,7 @@ class _InMemory:
                 self.bucket = _bucket(lengths[name], limits)
 
     def examples(self, seed: tf.Tensor | None) -> tf.data.Dataset:
-        order = tf.range(self.count)
+        order = tf.range(self.count, dtype=tf.int64)
         if seed is not None:
             order = tf.random.experimental.stateless_shuffle(order, seed)
         return tf.data.Dataset.from_tensor_slices(order)
@@ -165,7 +164,7 @@ class _InMemory:
         return places.group_by_window(lambda i: self.bucket[i], lambda _, alike: alike.batch(size), window_size=size)
 
     def fetch(self, places: tf.Tensor) -> Any:
-        return tf.nest.map_structure(lambda feature: tf.gather(feature, places), self.table)
+        return _rows(self.table, places)
 
     def steps(self, size: int) -> int:
         return _length(self.batched(self.examples(None), size))
@@ -186,8 +185,13 @@ class _Streamed:
     def examples(self, seed: tf.Tensor | None) -> tf.data.Dataset:
         if seed is None:
             return self.all
-        drawn = tf.random.stateless_uniform((), seed, 1, 2**31 - 1, tf.int64)
-        return self.all.shuffle(_WINDOW, seed=drawn, reshuffle_each_iteration=False)
+
+        def mixed(number: tf.Tensor, window: Any) -> Any:
+            order = tf.range(_count(window), dtype=tf.int64)
+            own = tf.random.experimental.stateless_fold_in(seed, number)
+            return _rows(window, tf.random.experimental.stateless_shuffle(order, own))
+
+        return _batch(self.all, _WINDOW).enumerate().map(mixed).prefetch(1).unbatch()
 
     def batched(self, examples: tf.data.Dataset, size: int) -> tf.data.Dataset:
         if self.buckets is None:
@@ -222,6 +226,17 @@ def _batch(dataset: tf.data.Dataset, size: int) -> tf.data.Dataset:
     if any(map(_uneven, tf.nest.flatten(dataset.element_spec))):
         return dataset.ragged_batch(size)
     return dataset.batch(size, **_PARALLEL)
+
+
+def _count(batch: Any) -> tf.Tensor:
+    """How many examples a batch holds."""
+    first = tf.nest.flatten(batch)[0]
+    return first.nrows() if isinstance(first, tf.RaggedTensor) else tf.shape(first, tf.int64)[0]
+
+
+def _rows(batch: Any, places: tf.Tensor) -> Any:
+    """The examples of a batch that are at `places`."""
+    return tf.nest.map_structure(lambda feature: tf.gather(feature, places), batch)
 
 
 def _length(dataset: tf.data.Dataset) -> int:

@@ -165,11 +165,12 @@ def test_resumed_with_the_very_next_batch(numbers, start, cache):
             np.testing.assert_array_equal(batch.numpy(), expected)
 
 
-def test_in_memory_the_order_owes_nothing_to_other_seeds(numbers):
+@pytest.mark.parametrize("cache", [True, False])
+def test_the_order_owes_nothing_to_other_seeds(numbers, cache):
     orders = []
     for seed in (1, 2):
         tf.random.set_seed(seed)
-        orders.append(drawn(pipelines.batches(numbers, 4, shuffle=True, seed=3)))
+        orders.append(drawn(pipelines.batches(numbers, 4, shuffle=True, seed=3, cache=cache)))
     assert orders[0] == orders[1]
 
 
@@ -223,6 +224,17 @@ def test_keep(numbers):
 def test_keep_that_keeps_nothing(numbers, cache):
     with pytest.raises(ValueError, match="keep leaves no example"):
         pipelines.batches(numbers, 4, keep=lambda number: number < 0, cache=cache)
+
+
+def test_what_is_not_in_memory_is_shuffled_by_the_window(numbers, monkeypatch):
+    monkeypatch.setattr(pipelines, "_WINDOW", 10)
+    epochs = [drawn(batches) for batches in 2 * [pipelines.batches(numbers, 4, shuffle=True, cache=False)]]
+    for epoch in epochs:
+        assert [sorted(window) for window in (epoch[:10], epoch[10:20], epoch[20:])] == [
+            [*range(10)], [*range(10, 20)], [*range(20, COUNT)]
+        ]  # fmt: skip
+        assert epoch[:10] != [number - 10 for number in epoch[10:20]]
+    assert epochs[0] != epochs[1]
 
 
 def test_kept_in_files(numbers, tmp_path):
