@@ -102,8 +102,8 @@ def _train(models, units: dict, seed: int, branch_epochs: int, epochs: int) -> d
     found = {}
 
     def keep(method: str, scores: np.ndarray, parameters: int = 0, seconds: float = 0.0) -> None:
-        right = (scores.argmax(axis=1) == labels).astype(int)
-        found[method] = {"right": right.tolist(), "parameters": parameters, "seconds": seconds}
+        right = "".join("01"[hit] for hit in (scores.argmax(axis=1) == labels).astype(int))
+        found[method] = {"right": right, "parameters": parameters, "seconds": seconds}
 
     best = max(logits, key=lambda name: (logits[name].argmax(axis=1) == labels).mean())
     keep("best sense alone", logits[best])
@@ -119,12 +119,17 @@ def _train(models, units: dict, seed: int, branch_epochs: int, epochs: int) -> d
     return found
 
 
+def hits(result: dict) -> np.ndarray:
+    """For each test digit 1 if the method was right, else 0."""
+    return np.array([int(digit) for digit in result["right"]])
+
+
 def report(found: dict) -> str:
     """Accuracy with its interval, and the difference from concatenation, over the same test digits and seeds."""
     samples, rows = found["samples"], []
-    right = {name: np.mean([sample[name]["right"] for sample in samples], axis=0) for name in samples[0]}
+    right = {name: np.mean([hits(sample[name]) for sample in samples], axis=0) for name in samples[0]}
     for name in [*BASELINES, *sorted(found["units"], key=lambda name: -right[name].mean())]:
-        each = [float(np.mean(sample[name]["right"])) for sample in samples]
+        each = [hits(sample[name]).mean() for sample in samples]
         apart = "" if name == REFERENCE else f"{paired_bootstrap(right[name], right[REFERENCE])}"
         rows.append(
             [

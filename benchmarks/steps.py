@@ -27,7 +27,7 @@ def run(quick: bool, folder: Path) -> dict:
         if max(apart[model].values()) > AGREE:
             raise RuntimeError(f"{model}: Keras and PyTorch differ by {apart[model]}, allowed is {AGREE}")
     cases = {
-        f"{model}, {batch}, {way}": settings | {"model": model, "batch": batch, "epochs": 1 if quick else 3}
+        f"{model}, {batch}, {way}": settings | {"model": model, "batch": batch, "epochs": 1 if quick else 2}
         for model in MODELS
         for batch in ([40] if quick else [40, 128])
         for way, settings in WAYS.items()

@@ -160,7 +160,7 @@ def made_up(part: str) -> dict:
         same = {model: {"outputs": 1e-7, "parameters": 0} for model in steps.MODELS}
         return {"same": same, "samples": {name: [sample] * 3 for name in names}}
     if part == "c":
-        right = {"right": [0, 1, 1, 1], "parameters": 30_000, "seconds": 1.0}
+        right = {"right": "0111", "parameters": 30_000, "seconds": 1.0}
         units = {"ConcatFusion": 148, "SumFusion": 146}
         return {"units": units, "samples": [dict.fromkeys((*accuracy.BASELINES, *units), right)] * 2}
     sample = {"ms": [1.0, 4.0, 16.0], "memory_mb": [0.5, 9.0, 20.0]}
