@@ -228,7 +228,7 @@ class DeepFusion(FusionLayer):
 
     Call arguments, returns and errors as `FusionLayer`.
 
-    Source: Hu, Li and Nie (2019), Dense multimodal fusion for hierarchically joint representation.
+    Source: Hu, Wang, Nie and Li (2019), Dense multimodal fusion for hierarchically joint representation.
     """
 
     def __init__(self, units: int, depth: int = 2, **kwargs: Any) -> None:
