@@ -13,7 +13,7 @@ FIND_PYTHON = "$(PYTHON)" -c "" > /dev/null 2>&1 || \
 	{ echo "Set-up stopped: there is no working $(PYTHON): install Python 3.11, 3.12 or 3.13, or name it with PYTHON=…"; exit 1; }
 
 .DEFAULT_GOAL := help
-.PHONY: help setup data lab test check run student store new text cards map links lint test-colab lock bench clean notebook
+.PHONY: help setup data lab test check run student store new text cards map links lint test-colab test-jax lock bench clean notebook
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | awk -F'|' '{ printf "make %-12s %s\n", $$1, $$2 }'
@@ -66,7 +66,10 @@ lint: setup ## the style of the code and of the notebooks
 test-colab: data ## the fast tests and two notebooks with Colab's versions (Python 3.13, or PYTHON313=…)
 	@$(PY) tests/colab/run.py
 
-lock: setup ## requirements.lock, environment.yml and Colab's lock brought up to date with pyproject.toml
+test-jax: setup ## the tests of layers and losses on Keras's JAX backend (OPTIONS="-k Gated" goes to pytest)
+	@$(PY) tests/on_jax/run.py $(OPTIONS)
+
+lock: setup ## requirements.lock, environment.yml and the locks of Colab, JAX and the benchmarks brought up to date with pyproject.toml
 	@$(PY) tools/lock.py
 
 bench: data ## the benchmarks, against PyTorch, about 25 minutes (PART=a one part of a to d, OPTIONS=--quick a trial)
@@ -74,7 +77,7 @@ bench: data ## the benchmarks, against PyTorch, about 25 minutes (PART=a one par
 	@.venv-bench/bin/python -m benchmarks $(OPTIONS) $(PART)
 
 clean: ## all that set-up and tests made, but not the downloaded data
-	rm -rf .venv .venv.old .venv.lock .venv-colab .venv-colab.old .venv-colab.lock .venv-bench .venv-bench.old .venv-bench.lock build dist .pytest_cache .ruff_cache
+	rm -rf .venv .venv.* .venv-* build dist .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 notebook: # fails early, before anything is set up, when NB names no notebook

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import keras
 import keras_hub
 import numpy as np
+from gradients import called
 
 from mmkit import layers
 
@@ -69,9 +70,10 @@ class Case:
     def call(self, layer: keras.layers.Layer, features: dict, mask: dict | None = None, training: bool = False) -> list:
         """The layer's results as a list of tensors."""
         if set(self.shapes) == {"x"}:
-            result = layer(features["x"], mask=None if mask is None else mask["x"], training=training)
+            given = None if mask is None else mask["x"]
+            result = called(layer, features["x"], mask=given, training=training)
         else:
-            result = layer(features, mask=mask, training=training)
+            result = called(layer, features, mask=mask, training=training)
         return keras.tree.flatten(result)
 
     def model(self, with_mask: bool = True) -> keras.Model:

@@ -2,6 +2,7 @@
 
     python3 tools/bootstrap.py               the environment .venv, with the kit in it
     python3 tools/bootstrap.py colab         the environment .venv-colab, with Colab's versions and without the kit
+    python3 tools/bootstrap.py jax           the environment .venv-jax, with JAX beside the packages, without the kit
     python3 tools/bootstrap.py bench         the environment .venv-bench, with PyTorch beside the kit's packages
     python3 tools/bootstrap.py notebook 04   whether there is a notebook 04
 
@@ -48,13 +49,15 @@ def main(arguments):
         check_notebook("".join(arguments[1:]))
     elif arguments == ["colab"]:
         set_up(".venv-colab", os.path.join("tests", "colab", "requirements.lock"), kit=False)
+    elif arguments == ["jax"]:
+        set_up(".venv-jax", os.path.join("tests", "on_jax", "requirements.lock"), kit=False)
     elif arguments == ["bench"]:
         loose = os.path.join("benchmarks", "requirements.in")
         set_up(".venv-bench", os.path.join("benchmarks", "requirements.lock"), kit=False, loose=loose)
     elif not arguments:
         set_up(".venv", "requirements.lock", kit=True)
     else:
-        raise SetupError("bootstrap.py knows `colab`, `bench` and `notebook NN`, not `%s`" % " ".join(arguments))
+        raise SetupError("bootstrap.py knows `colab`, `jax`, `bench` and `notebook NN`, not `%s`" % " ".join(arguments))
 
 
 def check_notebook(number):

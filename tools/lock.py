@@ -2,6 +2,7 @@
 
     requirements.lock               the newest of everything that fits, for Python 3.11 to 3.13 on any system
     tests/colab/requirements.lock   Colab's versions of what the lessons use, for Python 3.13
+    tests/on_jax/requirements.lock  the newest JAX that fits, beside the packages of requirements.lock that tests use
     benchmarks/requirements.lock    the same versions, and what PyTorch needs beside them, but not PyTorch itself
     environment.yml                 for conda: the packages that pyproject.toml names, at requirements.lock's versions
 
@@ -29,6 +30,7 @@ def main() -> None:
         compile_lock(folder, "requirements.lock", *UNIVERSAL, "--all-extras")
         colab = "tests/colab/requirements.lock"
         compile_lock(folder, colab, "--python-version=3.13", "--extra=test", "tests/colab/pins.txt")
+        compile_jax_lock(folder)
         peer = "benchmarks/requirements.lock"
         compile_lock(folder, peer, *UNIVERSAL, "--constraint=requirements.lock", "benchmarks/requirements.in")
         leave_out(ROOT / peer, BY_VERSION_ALONE)
@@ -40,6 +42,11 @@ def compile_lock(folder: str, lock: str, *options: str) -> None:
     command += ["--generate-hashes", "--no-emit-index-url", f"--output-file={lock}"]
     command += ["pyproject.toml", "--group=build", *options]
     subprocess.run(command, check=True, cwd=ROOT)
+
+
+def compile_jax_lock(folder: str) -> None:
+    lock, pins = "tests/on_jax/requirements.lock", "tests/on_jax/pins.txt"
+    compile_lock(folder, lock, *UNIVERSAL, "--extra=test", "--constraint=requirements.lock", pins)
 
 
 def leave_out(lock: Path, beginnings: tuple[str, ...]) -> None:

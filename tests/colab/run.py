@@ -18,7 +18,10 @@ from pathlib import Path
 
 import mmkit
 
-ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from elsewhere import ROOT, run_tests, set_up  # noqa: E402
+
 COLAB = ROOT / ".venv-colab" / "bin" / "python"
 NOTEBOOKS = ("01", "04")
 KIT = "mmkit-course"
@@ -29,13 +32,12 @@ def main() -> None:
     if sys.argv[1:] == ["--find"]:
         print(python)
         return
-    subprocess.run([python, ROOT / "tools" / "bootstrap.py", "colab"], check=True)
+    set_up("colab", python)
     remove_kit()  # a run that was killed may have left it there
     before = packages()
 
     print("The fast tests, with Colab's packages:", flush=True)
-    tests = [COLAB, "-m", "pytest", "-n", "2", "-m", "not slow"]
-    subprocess.run(tests, check=True, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    run_tests(COLAB, "-m", "not slow")
 
     with tempfile.TemporaryDirectory() as folder:
         wheel = build_wheel(Path(folder))
