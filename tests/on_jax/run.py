@@ -23,7 +23,8 @@ def main() -> None:
     python = elsewhere.set_up("jax", sys.executable)
     check_import(python)
     print("The layers' tests on JAX:", flush=True)
-    elsewhere.run_tests(python, *TESTS, *sys.argv[1:], **settings())
+    # One file holds nearly all of them: shared out test by test, or one process would wait for the other.
+    elsewhere.run_tests(python, "--dist=load", *TESTS, *sys.argv[1:], **settings())
 
 
 def settings() -> dict[str, str]:
