@@ -92,6 +92,8 @@ class OGMGE(FusionLayer):
     x_i, to its branch, is multiplied by 1 - tanh(alpha * rho_i); the head's own gradient and the logits stay as they
     are. With `noise`, normal noise as widely spread as that gradient is added to it (generalisation enhancement).
 
+    Train it with SGD: Adam divides each weight's gradient by its size, and so undoes most of a constant factor.
+
     Labels come as an input of the model: `head(features, labels=labels)`; a model for use afterwards leaves them out.
 
     Args:
@@ -112,7 +114,8 @@ class OGMGE(FusionLayer):
         ValueError: as `FusionLayer`, and if `labels` has another shape.
 
     Source: Peng, Wei, Deng, Wang and Hu (2022), Balanced multimodal learning via on-the-fly gradient modulation, which
-    has two modalities, and adds the noise to each weight's gradient rather than to the features'.
+    has two modalities; its code adds noise to the gradients of all branches' convolutions, here it goes to the features
+    of a modality that is held back.
     """
 
     def __init__(
