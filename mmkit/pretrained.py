@@ -14,6 +14,7 @@ import collections
 import json
 import pickle
 import struct
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -31,22 +32,30 @@ class WeightsError(RuntimeError):
     """A file of weights is not what it should be. The message is one line that says what to do."""
 
 
+def hub() -> Any:
+    """The package keras_hub, imported when it is first needed, since that takes seconds.
+
+    It imports tqdm, which warns in a notebook without ipywidgets that progress bars are plain. They are meant to be.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="IProgress not found")
+        import keras_hub
+
+    return keras_hub
+
+
 def text_backbone(**options: Any) -> Any:
     """The text model of this run's profile, a `keras_hub.models.BertBackbone`; options as `minilm`."""
     if settings.profile() == "small":
         return minilm(**options)
-    import keras_hub
-
-    return keras_hub.models.BertBackbone.from_preset(PRESET, **options)
+    return hub().models.BertBackbone.from_preset(PRESET, **options)
 
 
 def text_preprocessor(sequence_length: int = 64) -> Any:
     """What turns texts into the inputs of `text_backbone()`; as `minilm_preprocessor`."""
     if settings.profile() == "small":
         return minilm_preprocessor(sequence_length)
-    import keras_hub
-
-    return keras_hub.models.BertTextClassifierPreprocessor.from_preset(PRESET, sequence_length=sequence_length)
+    return hub().models.BertTextClassifierPreprocessor.from_preset(PRESET, sequence_length=sequence_length)
 
 
 def image_backbone(input_shape: tuple = (224, 224, 3)) -> keras.Model:
@@ -80,8 +89,7 @@ def minilm(*, dtype: Any = None, dropout: float = 0.1) -> Any:
     Source: Wang, Wei, Dong, Bao, Yang and Zhou (2020), MiniLM; Reimers and Gurevych (2019), Sentence-BERT.
     """
     path = _member("minilm", "model/model.safetensors")
-    import keras_hub
-
+    keras_hub = hub()
     tensors = read_safetensors(path)
     tensors.pop("embeddings.position_ids", None)  # no weight: the numbers from 0 to 511
     backbone = keras_hub.models.BertBackbone(
@@ -116,8 +124,7 @@ def minilm_preprocessor(sequence_length: int = 64) -> Any:
         SourceError, WeightsError: as `minilm`.
     """
     path = _member("minilm", "model/vocab.txt")
-    import keras_hub
-
+    keras_hub = hub()
     vocabulary = path.read_text(encoding="utf-8").splitlines()
     if len(vocabulary) != 30522 or "[CLS]" not in vocabulary:
         raise WeightsError(_wrong(path, f"{len(vocabulary)} word pieces instead of 30522"))

@@ -228,8 +228,9 @@ class BertTextBranch(keras.layers.Layer):
 
     @classmethod
     def from_config(cls, config: dict) -> "BertTextBranch":
-        import keras_hub  # noqa: F401, so that Keras knows the backbone's class
+        from mmkit import pretrained
 
+        pretrained.hub()  # imports it, so that Keras knows the backbone's class
         return cls(**{**config, "backbone": keras.saving.deserialize_keras_object(config["backbone"])})
 
 
