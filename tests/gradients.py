@@ -13,7 +13,7 @@ def gradients(loss: Callable[[], Any], weights: list[keras.Variable]) -> list[np
         import jax
 
         def of(values: list) -> Any:
-            with keras.StatelessScope(state_mapping=list(zip(weights, values))):
+            with keras.StatelessScope(state_mapping=list(zip(weights, values)), collect_losses=True):
                 return loss()
 
         found = jax.jit(jax.grad(of))([weight.value for weight in weights])  # compiled one by one, steps take minutes
