@@ -19,7 +19,9 @@ def prepare(names: list[str]) -> None:
 
     Raises:
         mmkit.sources.SourceError: if there is no such data set, or something cannot be fetched or built.
+        mmkit.settings.SettingError: if a variable of the kit holds what it must not.
     """
+    settings.profile()  # a wrong one is an error here, before the note is looked at
     everything = not names
     if is_ready(names):
         print(f"{'everything' if everything else ', '.join(names)}: ready in {settings.cache_dir()}")
