@@ -190,7 +190,7 @@ def test_deep_fusion_of_depth_one_is_concatenation_of_dense_layers():
     fused = layer(features)
     streams = []
     for name, vector in zip("abc", vectors_of(features)):
-        kernel, bias = layer.streams[0][name].get_weights()
+        kernel, bias = layer.streams[f"0_{name}"].get_weights()
         streams.append(np.maximum(vector @ kernel + bias, 0))
     kernel, bias = layer.joints[0].get_weights()
     close(fused, np.maximum(np.concatenate(streams, axis=1) @ kernel + bias, 0))

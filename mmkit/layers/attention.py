@@ -163,6 +163,11 @@ class TokenFusion(FusionLayer):
         block.build((None, None, self.units))
         return block
 
+    def blocks_for_each(self) -> dict[str, AttentionBlock]:
+        """Built blocks, `num_layers` for each modality, by place and name (Keras 3.13 saves no dict inside a list)."""
+        places = range(self.num_layers)
+        return {f"{place}_{name}": self.block(f"block_{place}_{name}") for place in places for name in self.names}
+
     def learned(self, name: str, count: int) -> Any:
         """A weight of `count` learned tokens, at first about as large as the positions that the others carry."""
         return self.add_weight(
@@ -221,9 +226,7 @@ class CrossModalAttention(TokenFusion):
         self.projection = keras.layers.Dense(units, dtype=self.dtype_policy, name="projection")
 
     def build_blocks(self) -> None:
-        self.blocks = {
-            name: [self.block(f"block_{name}_{place}") for place in range(self.num_layers)] for name in self.names
-        }
+        self.blocks = self.blocks_for_each()
         self.projection.build((None, self.units * len(self.names)))
 
     def fuse(self, features: dict[str, Any], mask: dict[str, Any], training: bool | None) -> Any:
@@ -234,8 +237,8 @@ class CrossModalAttention(TokenFusion):
             keys = self.norm(ops.concatenate([tokens[other] for other in others], axis=1))
             seen = ops.concatenate([there[other] for other in others], axis=1)
             looking = tokens[name]
-            for block in self.blocks[name]:
-                looking, _ = block(looking, seen, keys, training=training)
+            for place in range(self.num_layers):
+                looking, _ = self.blocks[f"{place}_{name}"](looking, seen, keys, training=training)
             pooled.append(masks.mean_over_time(looking, there[name]))
         return self.projection(ops.concatenate(pooled, axis=-1))
 
@@ -276,22 +279,20 @@ class BottleneckFusion(TokenFusion):
 
     def build_blocks(self) -> None:
         self.bottleneck = self.learned("bottleneck", self.num_bottlenecks)
-        self.blocks = [
-            {name: self.block(f"block_{name}_{place}") for name in self.names} for place in range(self.num_layers)
-        ]
+        self.blocks = self.blocks_for_each()
         self.projection.build((None, 2 * self.units))
 
     def fuse(self, features: dict[str, Any], mask: dict[str, Any], training: bool | None) -> Any:
         tokens, there = self.tokens(features, mask)
         shared = self.repeat(self.bottleneck, tokens[self.names[0]])
         present = {name: masks.is_present(there[name]) for name in self.names}
-        for blocks in self.blocks:
+        for place in range(self.num_layers):
             proposed = {}
             for name in self.names:
                 both = ops.concatenate([shared, tokens[name]], axis=1)
                 open_ = ops.ones_like(both[:, : self.num_bottlenecks, 0], dtype="bool")
                 seen = ops.concatenate([open_, there[name]], axis=1)
-                both, _ = blocks[name](both, seen, training=training)
+                both, _ = self.blocks[f"{place}_{name}"](both, seen, training=training)
                 proposed[name], tokens[name] = both[:, : self.num_bottlenecks], both[:, self.num_bottlenecks :]
             shared = mean_of_present(proposed, present, otherwise=shared)
         means = {name: masks.mean_over_time(self.norm(tokens[name]), there[name]) for name in self.names}

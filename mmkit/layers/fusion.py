@@ -237,19 +237,22 @@ class DeepFusion(FusionLayer):
         self.depth = depth
 
     def build_modalities(self, shapes: dict[str, tuple]) -> None:
-        self.streams, self.joints = [], []
+        streams, self.joints = {}, []  # streams by level and name: Keras 3.13 saves no dict inside a list
         for level in range(self.depth):
             prefix = f"stream_{level}_"
-            self.streams.append(dense_for_each(self, self.units, shapes, activation="relu", prefix=prefix))
+            made = dense_for_each(self, self.units, shapes, activation="relu", prefix=prefix)
+            streams |= {f"{level}_{name}": stream for name, stream in made.items()}
             shapes = {name: (None, self.units) for name in self.names}
             joint = keras.layers.Dense(self.units, activation="relu", dtype=self.dtype_policy, name=f"joint_{level}")
             joint.build((None, self.units * (len(self.names) + (level > 0))))
             self.joints.append(joint)
+        self.streams = streams
 
     def fuse(self, features: dict[str, Any], mask: dict[str, Any], training: bool | None) -> Any:
         vectors, above = self.vectors(features, mask), []
-        for stream, joint in zip(self.streams, self.joints):
-            vectors = self.for_present(stream, vectors, mask)
+        for level, joint in enumerate(self.joints):
+            streams = {name: self.streams[f"{level}_{name}"] for name in self.names}
+            vectors = self.for_present(streams, vectors, mask)
             above = [joint(ops.concatenate(vectors + above, axis=-1))]
         return above[0]
 
