@@ -32,11 +32,11 @@ def test_survives_editing_as_text(path: Path) -> None:
 
 @every_notebook
 @pytest.mark.slow
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(2400)
 def test_every_cell_can_run_twice(path: Path) -> None:
     nb = read(path)
     nb.cells = [copy.deepcopy(cell) for cell in nb.cells for _ in range(2 if cell.cell_type == "code" else 1)]
-    execute(nb, path.parent, path.stem, timeout=300)
+    execute(nb, path.parent, path.stem, timeout=900)
     code = [cell for cell in nb.cells if cell.cell_type == "code"]
     for first, second in zip(code[::2], code[1::2], strict=True):
         if "nbval-check-output" in tags(first):
