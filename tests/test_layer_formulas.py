@@ -9,8 +9,24 @@ from layer_cases import CASES, Case
 from mmkit import layers
 
 
+def vectors_of(features: dict, names: str = "abc") -> list[np.ndarray]:
+    return [features[name] if features[name].ndim == 2 else features[name].mean(axis=1) for name in names]
+
+
+def with_one(vector: np.ndarray) -> np.ndarray:
+    return np.concatenate([np.ones((len(vector), 1), "float32"), vector], axis=1)
+
+
+def case_of(name: str) -> Case:
+    return next(case for case in CASES if case.name == name)
+
+
+def close(first, second, tolerance: float = 1e-5) -> None:
+    np.testing.assert_allclose(np.asarray(first), np.asarray(second), rtol=tolerance, atol=tolerance)
+
+
 def test_concatenation_is_a_dense_layer_on_vectors_laid_end_to_end():
-    case = next(case for case in CASES if case.name == "ConcatFusion-vectors")
+    case = case_of("ConcatFusion-vectors")
     layer, features = case.make(), case.features(4)
     fused = layer(features)
     kernel, bias = layer.get_weights()
@@ -67,7 +83,7 @@ def test_branches_are_keras_layers_in_a_row():
 
 
 def test_conv_lstm_fusion_is_its_branches_and_a_concatenation():
-    case = next(case for case in CASES if case.name == "ConvLSTMFusion-max")
+    case = case_of("ConvLSTMFusion-max")
     layer, features = case.make(), case.features(4)
     fused = layer(features)
     seen = {name: layer.branches[name](features[name]) for name in features}
@@ -102,22 +118,6 @@ def test_modality_dropout_drops_whole_modalities_at_its_rate_and_never_all():
     assert all(np.array_equal(kept[name], again[name]) for name in kept)
     still, presence = layers.ModalityDropout(rate)(features, training=False)
     assert all(np.array_equal(still[name], features[name]) for name in features) and np.asarray(presence["a"]).all()
-
-
-def vectors_of(features: dict, names: str = "abc") -> list[np.ndarray]:
-    return [features[name] if features[name].ndim == 2 else features[name].mean(axis=1) for name in names]
-
-
-def with_one(vector: np.ndarray) -> np.ndarray:
-    return np.concatenate([np.ones((len(vector), 1), "float32"), vector], axis=1)
-
-
-def case_of(name: str) -> Case:
-    return next(case for case in CASES if case.name == name)
-
-
-def close(first, second, tolerance: float = 1e-5) -> None:
-    np.testing.assert_allclose(np.asarray(first), np.asarray(second), rtol=tolerance, atol=tolerance)
 
 
 def test_sum_fusion_is_the_formula_of_its_docstring():

@@ -182,8 +182,8 @@ class OGMGE(FusionLayer):
         for name, vector, factor in zip(self.names, vectors, self._coefficients(vectors, mask, labels)):
             if self.noise:
                 kernel = ops.cast(self.heads[name].kernel, "float32")
-                present = masks.is_present(mask[name]) if name in mask else None
-                gradient = masks.keep(factor * ops.matmul(error, ops.transpose(kernel)), present)
+                gradient = factor * ops.matmul(error, ops.transpose(kernel))
+                gradient = masks.keep(gradient, masks.presence(mask, name))
                 spread = ops.where(factor < 1, ops.std(gradient), 0.0)
                 draw = spread * keras.random.normal(ops.shape(vector), seed=self.generator, dtype="float32")
                 wide = ops.cast(vector, "float32")

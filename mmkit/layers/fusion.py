@@ -101,8 +101,7 @@ class FusionLayer(keras.layers.Layer):
     def for_present(self, layers: dict[str, Any], vectors: list[Any], mask: dict[str, Any]) -> list[Any]:
         """Each modality's layer on its vector, in sorted order, zeros for what is absent."""
         return [
-            masks.keep(layers[name](vector), masks.is_present(mask[name]) if name in mask else None)
-            for name, vector in zip(self.names, vectors)
+            masks.keep(layers[name](vector), masks.presence(mask, name)) for name, vector in zip(self.names, vectors)
         ]
 
     def compute_mask(self, inputs: Any, previous_mask: Any = None) -> None:
@@ -165,16 +164,19 @@ class SumFusion(FusionLayer):
     def build_modalities(self, shapes: dict[str, tuple]) -> None:
         self.projections = dense_for_each(self, self.units, shapes)
 
+    def terms(self, vectors: list[Any], mask: dict[str, Any]) -> list[Any]:
+        """What is added up: `(batch, units)` for each modality, in sorted order, zeros for what is absent."""
+        return self.for_present(self.projections, vectors, mask)
+
     def fuse(self, features: dict[str, Any], mask: dict[str, Any], training: bool | None) -> Any:
-        terms = self.for_present(self.projections, self.vectors(features, mask), mask)
-        return self.last(ops.sum(ops.stack(terms), axis=0))
+        return self.last(ops.sum(ops.stack(self.terms(self.vectors(features, mask), mask)), axis=0))
 
     def get_config(self) -> dict:
         return {**super().get_config(), "activation": self.activation}
 
 
 @keras.saving.register_keras_serializable("mmkit")
-class FiLMFusion(FusionLayer):
+class FiLMFusion(SumFusion):
     """Feature-wise linear modulation: every modality is scaled and shifted, unit by unit, by what the others hold.
 
     With vectors x_i, and x_-i the others' laid end to end: h_i = x_i W_i + b_i, gamma_i = x_-i G_i, beta_i = x_-i B_i,
@@ -190,29 +192,19 @@ class FiLMFusion(FusionLayer):
     layer; here every modality conditions every other, where there one (a question) conditions one (a picture).
     """
 
-    def __init__(self, units: int, activation: str = "relu", **kwargs: Any) -> None:
-        super().__init__(units, **kwargs)
-        self.activation = activation
-        self.last = keras.layers.Activation(activation, dtype=self.dtype_policy, name="last")
-
     def build_modalities(self, shapes: dict[str, tuple]) -> None:
-        self.projections = dense_for_each(self, self.units, shapes)
+        super().build_modalities(shapes)
         total = sum(shape[-1] for shape in shapes.values())
         others = {name: (None, total - shape[-1]) for name, shape in shapes.items()} if len(shapes) > 1 else {}
         self.modulations = dense_for_each(self, 2 * self.units, others, use_bias=False, prefix="modulation_")
 
-    def fuse(self, features: dict[str, Any], mask: dict[str, Any], training: bool | None) -> Any:
-        vectors = self.vectors(features, mask)
-        terms = self.for_present(self.projections, vectors, mask)
+    def terms(self, vectors: list[Any], mask: dict[str, Any]) -> list[Any]:
+        terms = super().terms(vectors, mask)
         for place, name in enumerate(self.names if self.modulations else ()):
             others = ops.concatenate(vectors[:place] + vectors[place + 1 :], axis=-1)
             gamma, beta = ops.split(self.modulations[name](others), 2, axis=-1)
-            present = masks.is_present(mask[name]) if name in mask else None
-            terms[place] = masks.keep((1 + gamma) * terms[place] + beta, present)
-        return self.last(ops.sum(ops.stack(terms), axis=0))
-
-    def get_config(self) -> dict:
-        return {**super().get_config(), "activation": self.activation}
+            terms[place] = masks.keep((1 + gamma) * terms[place] + beta, masks.presence(mask, name))
+        return terms
 
 
 @keras.saving.register_keras_serializable("mmkit")
@@ -295,10 +287,7 @@ class GatedFusion(FusionLayer):
 
     def _gates(self, vectors: list[Any], mask: dict[str, Any]) -> list[Any]:
         opened = ops.split(self.gate(ops.concatenate(vectors, axis=-1)), len(self.names), axis=-1)
-        return [
-            masks.keep(gate, masks.is_present(mask[name]) if name in mask else None)
-            for name, gate in zip(self.names, opened)
-        ]
+        return [masks.keep(gate, masks.presence(mask, name)) for name, gate in zip(self.names, opened)]
 
     def fuse(self, features: dict[str, Any], mask: dict[str, Any], training: bool | None) -> Any:
         vectors = self.vectors(features, mask)

@@ -115,6 +115,11 @@ def is_present(mask: Any) -> Any:
     return ops.any(mask, axis=1) if len(mask.shape) == 2 else mask
 
 
+def presence(mask: Mapping[str, Any], name: str) -> Any:
+    """Whether each example has modality `name`: `(batch,)` booleans, or None if no mask was given for it."""
+    return is_present(mask[name]) if name in mask else None
+
+
 def mean_over_time(tokens: Any, mask: Any) -> Any:
     """The mean of the tokens that are there, zeros where none is.
 
