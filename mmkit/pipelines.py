@@ -318,6 +318,25 @@ def augmented(model: keras.Model, augmentation: Mapping[str, keras.layers.Layer]
     return keras.Model(fresh, model(changed))
 
 
+def arrays(dataset: tf.data.Dataset, *, prepare: Callable[[Any], Any] | None = None) -> Any:
+    """A whole data set as arrays, for what is small enough to hold in memory.
+
+        inputs, labels = arrays(tfds.load("av_digits/small", split="test"), prepare=DigitSenses())
+
+    Args:
+        dataset: single examples of one shape, as `tfds.load` gives them.
+        prepare: from a batch of examples to a batch of what is wanted; it meets chunks of examples.
+
+    Returns:
+        What `prepare` returns (or an example holds), with an array over all examples in the place of each tensor.
+
+    Raises:
+        ValueError: if the data set is empty, or asks for a feature that is not there.
+    """
+    chunks = list(batches(dataset, _CHUNK, prepare=prepare, cache=False, device="/CPU:0"))
+    return tf.nest.map_structure(lambda *parts: np.concatenate(parts), *chunks)
+
+
 def mel_spectrogram() -> keras.layers.Layer:
     """Keras's layer for the spectrograms of `av_digits`: a frame of 256 samples (32 ms) every 100 samples (12.5 ms).
 

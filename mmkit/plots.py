@@ -33,10 +33,11 @@ def use_style() -> None:
 def image_grid(
     images: np.ndarray, titles: Sequence[str] | None = None, *, columns: int = 10, size: float = 1.0
 ) -> np.ndarray:
-    """Small grey pictures in a grid.
+    """Small pictures in a grid.
 
     Args:
-        images: shape `(count, height, width)` or `(count, height, width, 1)`.
+        images: shape `(count, height, width)` or `(count, height, width, 1)` for grey ones; `(count, height, width, 3)`
+            for colours, from 0 to 1, or from 0 to 255 as whole numbers.
         titles: one per picture, or None.
         columns: pictures a row.
         size: width and height of a picture in inches.
@@ -50,10 +51,8 @@ def image_grid(
     images = np.asarray(images)
     if images.ndim == 4 and images.shape[-1] == 1:
         images = images[..., 0]
-    if images.ndim != 3:
-        raise ValueError(
-            f"image_grid wants shape (count, height, width) or (count, height, width, 1): got {images.shape}"
-        )
+    if images.ndim != 3 and not (images.ndim == 4 and images.shape[-1] == 3):
+        raise ValueError(f"image_grid wants shape (count, height, width), or with 1 or 3 channels: got {images.shape}")
     if titles is not None and len(titles) != len(images):
         raise ValueError(f"image_grid wants one title per picture: got {len(titles)} for {len(images)}")
     rows = -(-len(images) // columns)
@@ -86,6 +85,55 @@ def intervals(results: Mapping[str, Interval], *, xlabel: str, ax: Axes | None =
     ax.invert_yaxis()
     ax.set_xlabel(xlabel)
     ax.grid(axis="x", alpha=0.3)
+    return ax
+
+
+def curves(
+    results: Mapping[str, Mapping[float, Interval]],
+    *,
+    xlabel: str,
+    ylabel: str,
+    log: bool = True,
+    ax: Axes | None = None,
+) -> Axes:
+    """One line per method, with an interval at each point: accuracy against labels, steps or weights.
+
+    The points of different methods stand a little beside each other, so that their intervals can be told apart.
+
+    Args:
+        results: from a method's name to its results: from the number that grows along the x axis to what was measured.
+        xlabel: what grows, with its unit.
+        ylabel: what was measured, with its unit.
+        log: whether the x axis is logarithmic. Its ticks are then at the numbers in `results`.
+        ax: where to draw; a new figure if None.
+
+    Raises:
+        ValueError: if there is nothing to draw, or `log` is asked for a number that is not positive.
+    """
+    places = sorted({x for line in results.values() for x in line})
+    if not places:
+        raise ValueError("curves wants one result or more: got none")
+    if log and places[0] <= 0:
+        raise ValueError(f"a logarithmic axis wants positive numbers: got {places[0]:g}; pass log=False")
+    if ax is None:
+        _, ax = plt.subplots(figsize=(6.4, 3.6))
+    spread = places[-1] - places[0]
+    for number, (name, line) in enumerate(results.items()):
+        beside = number - (len(results) - 1) / 2
+        x = np.array([place * 1.03**beside if log else place + 0.008 * beside * spread for place in sorted(line)])
+        found = [line[place] for place in sorted(line)]
+        height = np.array([interval.estimate for interval in found])
+        ends = np.array([[interval.low, interval.high] for interval in found]).T
+        style = ("-", "--", "-.", ":")[number // 2 % 4]
+        ax.errorbar(x, height, np.abs(ends - height), linestyle=style, capsize=2, linewidth=1.2, label=name)
+    if log:
+        ax.set_xscale("log")
+        ax.set_xticks(places, [f"{place:,.4g}" for place in places])
+        ax.minorticks_off()
+    ax.set_xlabel(xlabel)
+    ax.set_ylabel(ylabel)
+    ax.grid(axis="y", alpha=0.3)
+    ax.legend(fontsize=8)
     return ax
 
 

@@ -421,6 +421,16 @@ def some_digits(count: int) -> dict[str, np.ndarray]:
     }
 
 
+def test_arrays(numbers):
+    everything = list(numbers.as_numpy_iterator())
+    assert tf.nest.flatten(pipelines.arrays(numbers))[0].tolist() == [tf.nest.flatten(one)[0] for one in everything]
+    twice = tf.data.Dataset.range(600)  # more than a chunk
+    inputs, label = pipelines.arrays(twice, prepare=lambda number: ({"double": number * 2}, number))
+    assert inputs["double"].tolist() == list(range(0, 1200, 2)) and label.shape == (600,)
+    with pytest.raises(ValueError, match="the data set is empty"):
+        pipelines.arrays(numbers.take(0))
+
+
 def test_digit_senses():
     digits = some_digits(3)
     inputs, labels = pipelines.DigitSenses()(digits)

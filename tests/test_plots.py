@@ -20,7 +20,7 @@ def closed():
     plt.close("all")
 
 
-@pytest.mark.parametrize("shape", [(7, 28, 28), (7, 28, 28, 1)])
+@pytest.mark.parametrize("shape", [(7, 28, 28), (7, 28, 28, 1), (7, 28, 28, 3)])
 def test_image_grid(shape):
     axes = plots.image_grid(np.zeros(shape), [str(i) for i in range(7)], columns=4)
     assert axes.shape == (2, 4)
@@ -32,8 +32,8 @@ def test_image_grid(shape):
 def test_image_grid_refuses():
     with pytest.raises(ValueError, match=r"image_grid wants shape .* got \(7, 28\)"):
         plots.image_grid(np.zeros((7, 28)))
-    with pytest.raises(ValueError, match=r"got \(7, 28, 28, 3\)"):
-        plots.image_grid(np.zeros((7, 28, 28, 3)))
+    with pytest.raises(ValueError, match=r"got \(7, 28, 28, 2\)"):
+        plots.image_grid(np.zeros((7, 28, 28, 2)))
     with pytest.raises(ValueError, match="one title per picture: got 1 for 7"):
         plots.image_grid(np.zeros((7, 28, 28)), ["one"])
 
@@ -45,6 +45,32 @@ def test_intervals():
     assert ax.get_xlabel() == "test accuracy" and ax.yaxis_inverted()
     assert list(ax.lines[0].get_xdata()) == [0.4, 0.6]
     assert plots.intervals(results, xlabel="again", ax=ax) is ax
+
+
+@pytest.mark.parametrize("log", [True, False])
+def test_curves(log):
+    results = {
+        "from scratch": {100: Interval(0.5, 0.4, 0.7), 10: Interval(0.2, 0.1, 0.3)},
+        "frozen": {10: Interval(0.6, 0.5, 0.65)},
+    }
+    ax = plots.curves(results, xlabel="labels", ylabel="accuracy", log=log)
+    assert (ax.get_xlabel(), ax.get_ylabel(), ax.get_xscale()) == ("labels", "accuracy", "log" if log else "linear")
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == list(results)
+    first, second = (container.lines for container in ax.containers)
+    assert list(first[0].get_ydata()) == [0.2, 0.5]  # by growing x, whatever the order of the results
+    assert list(first[0].get_xdata()) == pytest.approx([10, 100], rel=0.1)
+    assert list(second[0].get_xdata()) > list(first[0].get_xdata())[:1]
+    assert first[2][0].get_segments()[1][:, 1] == pytest.approx([0.4, 0.7])  # its interval
+    if log:
+        assert [label.get_text() for label in ax.get_xticklabels()] == ["10", "100"]
+    assert plots.curves(results, xlabel="again", ylabel="", ax=ax) is ax
+
+
+def test_curves_refuse():
+    with pytest.raises(ValueError, match="one result or more"):
+        plots.curves({"nothing": {}}, xlabel="", ylabel="")
+    with pytest.raises(ValueError, match="got 0; pass log=False"):
+        plots.curves({"one": {0: Interval(0, 0, 0)}}, xlabel="", ylabel="")
 
 
 def test_confusion():
