@@ -35,8 +35,8 @@ check: data ## the fast tests, under five minutes
 test: data ## all tests, with every notebook run
 	@$(PYTEST)
 
-run: notebook data ## one notebook executed into an HTML page: make run NB=04
-	@$(NOTEBOOKS) run "$(NB)"
+run: notebook data ## one notebook executed into an HTML page: make run NB=04 (OPTIONS=--twice: each cell twice)
+	@$(NOTEBOOKS) run "$(NB)" $(OPTIONS)
 
 student: setup ## copies of the notebooks without the solutions
 	@$(NOTEBOOKS) student
@@ -72,7 +72,7 @@ test-jax: setup ## the tests of layers and losses on Keras's JAX backend (OPTION
 lock: setup ## requirements.lock, environment.yml and the locks of Colab, JAX and the benchmarks brought up to date with pyproject.toml
 	@$(PY) tools/lock.py
 
-bench: data ## the benchmarks, against PyTorch, about 25 minutes (PART=a one part of a to d, OPTIONS=--quick a trial)
+bench: data ## the benchmarks, against PyTorch, about 20 minutes (PART=a one part of a to d, OPTIONS=--quick a trial)
 	@"$(PYTHON)" tools/bootstrap.py bench
 	@.venv-bench/bin/python -m benchmarks $(OPTIONS) $(PART)
 

@@ -38,7 +38,6 @@ def with_numpy(image: np.ndarray, audio: np.ndarray, touch: np.ndarray) -> dict[
     frames = np.lib.stride_tricks.sliding_window_view(sound, FRAME)[::STRIDE]
     power = np.abs(np.fft.rfft(frames * window())) ** 2
     decibels = 10 * np.log10(np.maximum(power.astype(np.float32) @ filters(), 1e-10))
-    decibels = np.maximum(decibels, decibels.max() - 80)
     return {
         "image": image.astype(np.float32) / 255,
         "audio": ((decibels - decibels.mean()) / (decibels.std() + 1e-6))[..., None],
@@ -54,7 +53,6 @@ def with_torch(image: Any, audio: Any, touch: Any) -> dict[str, Any]:
         audio.float() / 32_768, FRAME, STRIDE, window=torch.from_numpy(window()), return_complex=True
     ).abs()
     decibels = 10 * torch.log10((power.square().mT @ torch.from_numpy(filters())).clamp(min=1e-10))
-    decibels = torch.maximum(decibels, decibels.max() - 80)
     spread, mean = torch.std_mean(decibels, dim=(1, 2), keepdim=True, correction=0)
     return {
         "image": image.float() / 255,

@@ -340,7 +340,8 @@ def arrays(dataset: tf.data.Dataset, *, prepare: Callable[[Any], Any] | None = N
 def mel_spectrogram() -> keras.layers.Layer:
     """Keras's layer for the spectrograms of `av_digits`: a frame of 256 samples (32 ms) every 100 samples (12.5 ms).
 
-    It turns `(batch, samples)` into `(batch, 32, frames)`, in decibels.
+    It turns `(batch, samples)` into `(batch, 32, frames)`, in decibels. Keras's floor of 80 dB below the loudest of the
+    *batch* is off, so that a clip does not depend on its neighbours.
     """
     return keras.layers.MelSpectrogram(
         fft_length=256,
@@ -350,6 +351,7 @@ def mel_spectrogram() -> keras.layers.Layer:
         num_mel_bins=MEL_BINS,
         min_freq=60,
         max_freq=AUDIO_RATE / 2,
+        top_db=1_000,
     )
 
 

@@ -9,13 +9,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tools"))
 
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A notebook's cells, which nbval collects, count as slow tests: `make check` leaves them out."""
-    for item in items:
-        if item.path.suffix == ".ipynb":
-            item.add_marker("slow")
+from nbtools.again import pytest_collection_modifyitems, pytest_runtest_makereport  # noqa: E402, F401
 
 
 @pytest.fixture

@@ -249,8 +249,20 @@ def nbval(folder: Path, *cells: tuple[str, str | None], checked: bool = True, op
     path = folder / "guarded.ipynb"
     nbformat.write(nb, path)
     command = [sys.executable, "-m", "pytest", str(path), "-c", str(ROOT / "pyproject.toml"), "--rootdir", str(folder)]
-    command += ["-p", "no:cacheprovider", "-q", "-n", "0", "--nbval-cell-timeout=6", "--timeout=60", *options]
+    command += [
+        "-p",
+        "nbtools.again",
+        "-p",
+        "no:cacheprovider",
+        "-q",
+        "-n",
+        "0",
+        "--nbval-cell-timeout=6",
+        "--timeout=60",
+        *options,
+    ]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    environment["PYTHONPATH"] = str(ROOT / "tools")
     result = subprocess.run(
         command, cwd=folder.parent, env=environment, capture_output=True, text=True, timeout=240, check=False
     )
@@ -264,21 +276,23 @@ GOOD = ("print(1 + 1)", "2\n")
 def test_nbval_rejects_a_changed_output_in_a_checked_cell_alone(tmp_path: Path) -> None:
     """In lax mode the tag, in lower case, makes the difference."""
     report = nbval(tmp_path, GOOD, ("print('Right.')", "Not yet: no\n"), ("pass", None))
-    assert "1 failed, 2 passed" in report and "Cell outputs differ" in report
+    assert "1 failed, 4 passed, 1 skipped" in report and "Cell outputs differ" in report
 
 
 @pytest.mark.slow
 def test_nbval_lets_good_cells_pass(tmp_path: Path) -> None:
-    assert "3 passed" in nbval(tmp_path, GOOD, ("value = 3", None), ("print(value)", "3\n"))
-    assert "1 passed" in nbval(tmp_path, ("print('trained: .93')", "trained: .92\n"), checked=False)
+    assert "6 passed" in nbval(tmp_path, GOOD, ("value = 3", None), ("print(value)", "3\n"))
+    assert "2 passed" in nbval(tmp_path, ("print('trained: .93')", "trained: .92\n"), checked=False)
 
 
 @pytest.mark.slow
 def test_nbval_starts_a_fresh_kernel_in_the_notebooks_folder(tmp_path: Path) -> None:
     (tmp_path / "beside.txt").write_text("found", encoding="utf-8")
     for _ in range(2):
-        report = nbval(tmp_path, ("print(open('beside.txt').read(), 'value' in globals())\nvalue = 1", "found False\n"))
-        assert "1 passed" in report
+        report = nbval(
+            tmp_path, ("print(open('beside.txt').read(), 'value' in globals())", "found False\n"), ("value = 1", None)
+        )
+        assert "4 passed" in report
 
 
 @pytest.mark.slow
@@ -314,4 +328,22 @@ def test_nbval_is_blind_to_what_the_linter_rejects(tmp_path: Path) -> None:
     report = nbval(
         tmp_path, ("!false", None), ("%nosuchmagic", None), ("import sys; print('bad', file=sys.stderr)", None)
     )
-    assert "3 passed" in report
+    assert "6 passed" in report
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "source, stored",
+    [("del value", None), ("value += 1\nassert value == 1", None), ("value += 1\nprint(value)", "1\n")],
+    ids=["fails", "counts on", "prints something else"],
+)
+def test_nbval_rejects_a_quick_cell_that_cannot_run_twice(source: str, stored: str | None, tmp_path: Path) -> None:
+    report = nbval(tmp_path, ("value = 0", None), (source, stored))
+    assert "1 failed, 3 passed" in report and "Cell 1 again" in report
+
+
+@pytest.mark.slow
+def test_nbval_runs_a_slow_cell_once(tmp_path: Path) -> None:
+    """Training twice would double the tests' time."""
+    slow = "import time\ntime.sleep(2.5)\nonce = 'again' not in globals()\nagain = True\nassert once"
+    assert "1 passed, 1 skipped" in nbval(tmp_path, (slow, None))

@@ -137,6 +137,18 @@ def test_run_changes_nothing_and_writes_a_page(course, capsys) -> None:
     assert "build/html/03_data_pipelines.html" in out and "cell 1/3" in err
 
 
+@pytest.mark.slow
+def test_run_twice_finds_a_cell_that_prints_something_else(course, capsys) -> None:
+    path = small(course, "rows = []", "rows.append(1)\nprint(len(rows))")
+    assert notebooks.main(["run", "03", "--twice"], course) == 0
+    assert "each cell ran twice" in capsys.readouterr().out
+    nb = read(path)
+    nb.cells[-1].metadata["tags"] = ["nbval-check-output"]
+    write(nb, path)
+    assert notebooks.main(["run", "03", "--twice"], course) == 1
+    assert "a second run prints something else:\nrows.append(1)" in capsys.readouterr().err
+
+
 def test_a_page_shows_solutions_collapsed(lesson: Path) -> None:
     html = page(read(lesson), "Data pipelines")
     assert "<title>Data pipelines</title>" in html

@@ -1,6 +1,5 @@
-"""Every notebook keeps the rules and can run twice. That it runs at all, nbval tests: pytest collects its cells."""
+"""Every notebook keeps the rules. That it runs, nbval tests: pytest collects its cells, see tools/nbtools/again.py."""
 
-import copy
 import shutil
 import tomllib
 from pathlib import Path
@@ -8,7 +7,6 @@ from pathlib import Path
 import jupytext
 import pytest
 from nbtools import links, overview
-from nbtools.execute import execute
 from nbtools.lint import lint, lint_plan
 from nbtools.project import Project, read, sources, tags
 
@@ -28,23 +26,6 @@ def test_survives_editing_as_text(path: Path) -> None:
     twin = jupytext.reads(jupytext.writes(nb, fmt="py:percent"), fmt="py:percent")
     assert sources(twin) == sources(nb)
     assert [tags(cell) for cell in twin.cells] == [tags(cell) for cell in nb.cells]
-
-
-@every_notebook
-@pytest.mark.slow
-@pytest.mark.timeout(2400)
-def test_every_cell_can_run_twice(path: Path) -> None:
-    nb = read(path)
-    nb.cells = [copy.deepcopy(cell) for cell in nb.cells for _ in range(2 if cell.cell_type == "code" else 1)]
-    execute(nb, path.parent, path.stem, timeout=900)
-    code = [cell for cell in nb.cells if cell.cell_type == "code"]
-    for first, second in zip(code[::2], code[1::2], strict=True):
-        if "nbval-check-output" in tags(first):
-            assert _text(first) == _text(second), f"a second run prints something else:\n{first.source}"
-
-
-def _text(cell) -> str:
-    return "".join(output.get("text", "") or output.get("data", {}).get("text/plain", "") for output in cell.outputs)
 
 
 def test_pytest_runs_the_notebooks() -> None:

@@ -459,6 +459,14 @@ def test_each_clip_is_standardised_by_itself():
         np.testing.assert_allclose(together[i, :, :, 0], expected, rtol=1e-3, atol=1e-3)
 
 
+def test_a_clip_does_not_depend_on_its_neighbours():
+    random = np.random.default_rng(0)
+    quiet, loud = random.normal(size=(1, 8_000)) * 3e-5, random.normal(size=(1, 8_000))
+    spectrogram = pipelines.mel_spectrogram()
+    alone, beside = spectrogram(quiet.astype("float32")), spectrogram(np.concatenate([quiet, loud]).astype("float32"))
+    np.testing.assert_allclose(np.asarray(beside)[0], np.asarray(alone)[0], atol=1e-3)
+
+
 def test_silence_is_finite():
     digits = some_digits(2)
     digits["audio"][0] = 0

@@ -45,7 +45,9 @@ def _parser() -> argparse.ArgumentParser:
             sub.add_argument("notebooks", nargs=notebooks, metavar="NB", help="a number, as in 04, or a path")
         return sub
 
-    add("run", run, "execute notebooks without changing them, and write HTML pages", "+")
+    add("run", run, "execute notebooks without changing them, and write HTML pages", "+").add_argument(
+        "--twice", action="store_true", help="each cell twice: does a second run have the same effect?"
+    )
     add("store", store, "execute notebooks, clean them and store their outputs", "+")
     add("text", text, "write notebooks as text, to be edited", "+")
     add("new", new, "begin a notebook").add_argument("path", type=Path, help="its name, 03_data_pipelines, or its path")
@@ -67,7 +69,10 @@ def run(project: Project, options: argparse.Namespace) -> int:
 
     for path in _chosen(project, options.notebooks):
         nb = read(path)
-        measured = author.run(project, nb, path)
+        measured = author.run(project, nb, path, twice=options.twice)
+        if options.twice:
+            print(f"{path.stem}: {_took(measured)}: each cell ran twice")
+            continue
         target = project.build / "html" / f"{path.stem}.html"
         replace(target, page(nb, overview.title(nb)))
         print(f"{path.stem}: {_took(measured)}: {project.relative(target)}")

@@ -132,12 +132,15 @@ def shrink_pictures(nb: NotebookNode) -> None:
                 output["data"]["image/png"] = encoded
 
 
-def run(project: Project, nb: NotebookNode, path: Path) -> Measured:
-    """Executes `nb` in the folder of `path`.
+def run(project: Project, nb: NotebookNode, path: Path, *, twice: bool = False) -> Measured:
+    """Executes `nb` in the folder of `path`; with `twice` each cell a second time, directly after the first.
 
     Raises:
-        Problem: if a cell fails; names the cell, and the copy with the outputs up to there.
+        Problem: if a cell fails, or a cell whose text is compared prints something else the second time; names the
+            cell, and the copy with the outputs up to there.
     """
+    if twice:
+        nb.cells = [copy.deepcopy(cell) for cell in nb.cells for _ in range(2 if cell.cell_type == "code" else 1)]
     failed = project.build / "failed" / path.name
     try:
         measured = execute(nb, path.parent, path.stem)
@@ -145,7 +148,16 @@ def run(project: Project, nb: NotebookNode, path: Path) -> Measured:
         replace(failed, nbformat.writes(nb))
         raise Problem(f"{path.name}: {error} (as far as it came: {project.relative(failed)})") from error
     failed.unlink(missing_ok=True)
+    if twice:
+        code = [cell for cell in nb.cells if cell.cell_type == "code"]
+        for first, second in zip(code[::2], code[1::2], strict=True):
+            if "nbval-check-output" in tags(first) and _text(first) != _text(second):
+                raise Problem(f"{path.name}: a second run prints something else:\n{first.source}")
     return measured
+
+
+def _text(cell: NotebookNode) -> str:
+    return "".join(output.get("text", "") or output.get("data", {}).get("text/plain", "") for output in cell.outputs)
 
 
 def student_copy(nb: NotebookNode) -> NotebookNode:
