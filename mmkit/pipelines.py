@@ -64,7 +64,8 @@ def batches(
             holds examples between two of them, so that little is padded; each bucket's last batch may be smaller.
         augment: from a batch to a batch, random, run each time a batch is drawn, on the host. If it has an argument
             `seed` it gets one, shape `(2,)`, for Keras's and TensorFlow's stateless functions: only then is its chance
-            the same after an interruption. To augment on the accelerator, see `augmented`.
+            the same after an interruption, and only then are batches augmented in parallel. Otherwise it draws batch
+            after batch, as the layers in it were seeded. To augment on the accelerator, see `augmented`.
         device: where batches wait for the model, such as "/GPU:0". None: the first GPU if there is one, else the host.
             Leave it "/CPU:0" under a `tf.distribute` strategy, which places batches itself.
         start_step: how many batches have been trained on. None: finite passes.
@@ -106,11 +107,13 @@ def batches(
         examples = source.examples(_fold(seed, 0, number) if shuffle else None)
         return source.batched(examples, batch_size).enumerate(start=number * 2**32)
 
+    takes_seed = augment is not None and "seed" in inspect.signature(augment).parameters
+
     def finish(number: tf.Tensor, batch: Any) -> Any:
         batch = _padded(source.fetch(batch))
         if augment is None:
             return batch
-        chance = {"seed": _fold(seed, 1, number)} if "seed" in inspect.signature(augment).parameters else {}
+        chance = {"seed": _fold(seed, 1, number)} if takes_seed else {}
         return augment(*batch, **chance) if isinstance(batch, tuple) else augment(batch, **chance)
 
     if start_step is None:
@@ -122,7 +125,8 @@ def batches(
         per_epoch = source.steps(batch_size) or _length(source.batched(source.examples(None), batch_size))
         stream = tf.data.Dataset.range(start_step // per_epoch, 2**31 - 1).flat_map(epoch).skip(start_step % per_epoch)
         steps = tf.data.INFINITE_CARDINALITY
-    stream = stream.map(finish, **_PARALLEL)
+    # What keeps its own chance must draw in order: in parallel, batches would race for the next number.
+    stream = stream.map(finish, **(_PARALLEL if augment is None or takes_seed else {}))
     if steps:
         stream = stream.apply(tf.data.experimental.assert_cardinality(steps))
     if device is None and tf.config.list_logical_devices("GPU"):

@@ -421,6 +421,19 @@ def some_digits(count: int) -> dict[str, np.ndarray]:
     }
 
 
+def test_layers_that_keep_their_own_chance_repeat_it(numbers):
+    def augmented_twice():
+        noise = keras.layers.GaussianNoise(1.0, seed=3)
+        ready = pipelines.batches(
+            tf.data.Dataset.range(400), 2, augment=lambda batch: noise(tf.cast(batch, tf.float32), training=True)
+        )
+        return np.concatenate([np.concatenate(list(ready.as_numpy_iterator())) for _ in range(2)])
+
+    first = augmented_twice()
+    np.testing.assert_array_equal(first, augmented_twice())
+    assert not np.allclose(first[:400], first[400:])
+
+
 def test_arrays(numbers):
     everything = list(numbers.as_numpy_iterator())
     assert tf.nest.flatten(pipelines.arrays(numbers))[0].tolist() == [tf.nest.flatten(one)[0] for one in everything]
