@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tools"))
 
-from nbtools.again import pytest_collection_modifyitems, pytest_runtest_makereport  # noqa: E402, F401
+from nbtools.again import pytest_collection_modifyitems  # noqa: E402, F401
 
 
 @pytest.fixture

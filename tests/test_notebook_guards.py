@@ -239,7 +239,13 @@ def test_the_linter_rejects_a_file_without_code(course, lesson: Path) -> None:
 # ---- nbval, as this project runs it -------------------------------------------------------------------------------
 
 
-def nbval(folder: Path, *cells: tuple[str, str | None], checked: bool = True, options: tuple[str, ...] = ()) -> str:
+def nbval(
+    folder: Path,
+    *cells: tuple[str, str | None],
+    checked: bool = True,
+    options: tuple[str, ...] = (),
+    plugin: tuple[str, ...] = ("-p", "nbtools.again"),
+) -> str:
     """Runs cells, given as (source, stored stdout), under the project's pytest options; returns what pytest prints."""
     nb = new_notebook(metadata={"kernelspec": {"name": "no-such-kernel", "display_name": ""}})
     for count, (source, stored) in enumerate(cells, 1):
@@ -249,18 +255,7 @@ def nbval(folder: Path, *cells: tuple[str, str | None], checked: bool = True, op
     path = folder / "guarded.ipynb"
     nbformat.write(nb, path)
     command = [sys.executable, "-m", "pytest", str(path), "-c", str(ROOT / "pyproject.toml"), "--rootdir", str(folder)]
-    command += [
-        "-p",
-        "nbtools.again",
-        "-p",
-        "no:cacheprovider",
-        "-q",
-        "-n",
-        "0",
-        "--nbval-cell-timeout=6",
-        "--timeout=60",
-        *options,
-    ]
+    command += [*plugin, "-p", "no:cacheprovider", "-q", "-n", "0", "--nbval-cell-timeout=6", "--timeout=60", *options]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     environment["PYTHONPATH"] = str(ROOT / "tools")
     result = subprocess.run(
@@ -340,6 +335,13 @@ def test_nbval_is_blind_to_what_the_linter_rejects(tmp_path: Path) -> None:
 def test_nbval_rejects_a_quick_cell_that_cannot_run_twice(source: str, stored: str | None, tmp_path: Path) -> None:
     report = nbval(tmp_path, ("value = 0", None), (source, stored))
     assert "1 failed, 3 passed" in report and "Cell 1 again" in report
+
+
+@pytest.mark.slow
+def test_the_projects_own_run_runs_cells_twice(tmp_path: Path) -> None:
+    """As `make test` does: by the tests' conftest.py, and for notebooks that lie elsewhere."""
+    any_test = str(ROOT / "tests" / "test_notebooks.py") + "::test_the_plan_is_sound"
+    assert "3 passed" in nbval(tmp_path, ("value = 3", None), options=(any_test,), plugin=())
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 To run the slow ones twice as well, `make run NB=04 OPTIONS=--twice`.
 """
 
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -11,17 +12,27 @@ from nbval.plugin import IPyNbCell
 QUICK = 2.0  # seconds
 
 
+class TimedCell(IPyNbCell):
+    """A cell's first run."""
+
+    seconds: float | None = None  # that it took, once it has succeeded
+
+    def runtest(self) -> None:
+        start = time.monotonic()
+        super().runtest()
+        self.seconds = time.monotonic() - start
+
+
 class CellAgain(IPyNbCell):
     """A cell's second run. It has to succeed, and to print the same where the output is compared."""
 
-    first: IPyNbCell
+    first: "TimedCell"
 
     def runtest(self) -> None:
-        seconds = getattr(self.first, "seconds", None)
-        if seconds is None:
+        if self.first.seconds is None:
             pytest.skip("its first run failed")
-        if seconds > QUICK:
-            pytest.skip(f"it took {seconds:.0f} s: not run again")
+        if self.first.seconds > QUICK:
+            pytest.skip(f"it took {self.first.seconds:.0f} s: not run again")
         super().runtest()
 
 
@@ -32,21 +43,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def _once_and_again(item: pytest.Item) -> Iterator[pytest.Item]:
-    yield item
-    if isinstance(item, IPyNbCell):
-        item.add_marker("slow")
-        again = CellAgain.from_parent(
-            item.parent, name=f"{item.name} again", cell_num=item.cell_num, cell=item.cell, options=item.options
-        )
-        again.first = item
-        again.add_marker("slow")
-        yield again
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo) -> Iterator[None]:
-    """Notes how long a cell took, if it succeeded."""
-    report = yield
-    if isinstance(item, IPyNbCell) and call.when == "call" and report.passed:
-        item.seconds = call.duration
-    return report
+    if not isinstance(item, IPyNbCell):
+        yield item
+        return
+    same = {"cell_num": item.cell_num, "cell": item.cell, "options": item.options}
+    first = TimedCell.from_parent(item.parent, name=item.name, **same)
+    again = CellAgain.from_parent(item.parent, name=f"{item.name} again", **same)
+    again.first = first
+    for cell in (first, again):
+        cell.add_marker("slow")
+        yield cell
