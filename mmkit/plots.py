@@ -82,7 +82,7 @@ def intervals(results: Mapping[str, Interval], *, xlabel: str, ax: Axes | None =
         ax.plot([result.low, result.high], [row, row], color=COLOURS[1], marker="", linewidth=2)
         ax.plot(result.estimate, row, color=COLOURS[0], marker="o")
     ax.set_yticks(range(len(results)), list(results))
-    ax.invert_yaxis()
+    ax.set_ylim(len(results) - 0.5, -0.5)  # the first on top, none on the edge
     ax.set_xlabel(xlabel)
     ax.grid(axis="x", alpha=0.3)
     return ax
