@@ -43,12 +43,51 @@ def test_bootstrap_repeats_under_its_seed():
     assert bootstrap(values, seed=1) == bootstrap(values, seed=1) != bootstrap(values, seed=2)
 
 
+def test_bootstrap_draws_repetitions_and_examples_again():
+    random = np.random.default_rng(4)
+    of_row, of_column = random.normal(0, 1, (12, 1)), random.normal(0, 2, (1, 200))
+    result = bootstrap(of_row + of_column, resamples=4_000)
+    assert result.estimate == pytest.approx((of_row + of_column).mean())
+    error = np.sqrt(of_row.var() / 12 + of_column.var() / 200)  # two sources of luck, which add up
+    assert (result.high - result.low) / 2 == pytest.approx(1.96 * error, rel=0.06)
+
+
+def test_bootstrap_of_one_row_is_that_of_its_examples():
+    values = np.random.default_rng(5).normal(size=300)
+    one, row = bootstrap(values, resamples=4_000), bootstrap(values[None], resamples=4_000)
+    assert row.estimate == pytest.approx(one.estimate)
+    assert (row.low, row.high) == pytest.approx((one.low, one.high), abs=0.01)
+
+
+def test_bootstrap_draws_groups_whole():
+    random = np.random.default_rng(6)
+    of_group = random.normal(size=40)
+    groups = np.repeat(np.arange(40), 25)
+    together = bootstrap(of_group[groups], groups=groups, resamples=4_000)
+    alone = bootstrap(of_group, resamples=4_000)  # forty numbers, whatever they are repeated
+    assert (together.low, together.high) == pytest.approx((alone.low, alone.high), abs=0.02)
+    apart = bootstrap(of_group[groups])
+    assert (apart.high - apart.low) * 4 < together.high - together.low
+
+
+def test_bootstrap_weighs_groups_by_their_size():
+    values, groups = np.array([0, 1, 1, 1]), np.array(["one", "three", "three", "three"])
+    assert bootstrap(values, groups=groups) == Interval(0.75, 0.0, 1.0)
+    assert paired_bootstrap(np.stack([values, values]), np.zeros((2, 4)), groups=groups) == Interval(0.75, 0.0, 1.0)
+
+
+@pytest.mark.parametrize("groups", [[1, 2], [1, 1, 1], [[1, 2, 3]]])
+def test_bootstrap_wants_a_group_for_each_example(groups):
+    with pytest.raises(ValueError, match="bootstrap wants one group per example"):
+        bootstrap(np.ones(3), groups=np.array(groups))
+
+
 def test_bootstrap_takes_booleans_and_equal_values():
     assert bootstrap([True, True, True]) == Interval(1.0, 1.0, 1.0)
     assert bootstrap(np.zeros(5)) == Interval(0.0, 0.0, 0.0)
 
 
-@pytest.mark.parametrize("values", [[], [1.0], 3.0, [[1.0, 2.0]], [1.0, np.nan], [np.inf, 1.0]])
+@pytest.mark.parametrize("values", [[], [1.0], 3.0, [[1.0], [2.0]], [[[1.0, 2.0]]], [1.0, np.nan], [np.inf, 1.0]])
 def test_bootstrap_wants_one_finite_number_per_example(values):
     with pytest.raises(ValueError, match="bootstrap wants one finite number per example"):
         bootstrap(values)
