@@ -128,7 +128,7 @@ def curves(
         ax.errorbar(x, height, np.abs(ends - height), linestyle=style, capsize=2, linewidth=1.2, label=name)
     if log:
         ax.set_xscale("log")
-        ax.set_xticks(places, [f"{place:,.4g}" for place in places])
+        ax.set_xticks(places, [f"{place:,.0f}" if place >= 1000 else f"{place:.4g}" for place in places])
         ax.minorticks_off()
     ax.set_xlabel(xlabel)
     ax.set_ylabel(ylabel)

@@ -66,6 +66,11 @@ def test_curves(log):
     assert plots.curves(results, xlabel="again", ylabel="", ax=ax) is ax
 
 
+def test_curves_write_numbers_out():
+    ax = plots.curves({"one": {x: Interval(0, 0, 0) for x in (0.05, 770, 5_324_162)}}, xlabel="weights", ylabel="")
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["0.05", "770", "5,324,162"]
+
+
 def test_curves_refuse():
     with pytest.raises(ValueError, match="one result or more"):
         plots.curves({"nothing": {}}, xlabel="", ylabel="")
