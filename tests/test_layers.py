@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import keras
@@ -287,6 +288,52 @@ def test_the_config_survives_json_and_makes_the_same_layer(case: Case):
     again = type(layer).from_config(json.loads(json.dumps(config)))
     assert json.dumps(again.get_config()) == json.dumps(config)
     assert len(layer.variables) == len(again.variables) or not again.built
+
+
+WITHOUT_KERNELS = ("ModalityDropout", "ModalityEmbedding", "LateFusion")
+
+
+@pytest.mark.parametrize(
+    "case",
+    [case for case in CASES if case.kind not in WITHOUT_KERNELS and "x" not in case.shapes],
+    ids=lambda c: c.name,
+)
+def test_kernels_begin_as_told_and_their_penalty_counts(case: Case):
+    layer = case.make(kernel_initializer="zeros", kernel_regularizer=keras.regularizers.L2(0.5))
+    case.call(layer, case.features(2))
+    kernels = [one for one in layer.trainable_variables if one.name == "kernel" or one.name.startswith("factors")]
+    assert kernels and all(np.all(keras.ops.convert_to_numpy(one) == 0) for one in kernels)
+    for kernel in kernels:
+        kernel.assign(keras.ops.ones(kernel.shape))
+    assert float(sum(layer.losses)) == pytest.approx(sum(0.5 * np.prod(one.shape) for one in kernels), rel=1e-5)
+    config = json.loads(json.dumps(layer.get_config()))
+    assert config["kernel_initializer"]["class_name"] == "Zeros" and config["kernel_regularizer"]["class_name"] == "L2"
+    assert type(layer).from_config(config).kernel_regularizer.l2 == 0.5
+
+
+ATTENTION = ("CrossModalAttention", "BottleneckFusion", "PerceiverFusion", "FusionTransformer")
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="Keras quantizes alike on all backends")
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(case, marks=pytest.mark.slow if case.kind in (*ATTENTION, "DeepFusion") else ())
+        for case in {case.kind: case for case in CASES if "x" not in case.shapes}.values()
+    ],
+    ids=lambda case: case.name,
+)
+def test_a_model_quantized_to_int8_comes_back_from_a_file(case: Case, tmp_path: Path):
+    model, data = case.model(), case.data(case.features(3), case.presence(3))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Keras says of each part that has nothing to quantize that it has not
+        model.quantize("int8")
+    model.save(tmp_path / "quantized.keras")
+    again = keras.models.load_model(tmp_path / "quantized.keras")
+    whole = [weight for weight in again.weights if weight.dtype == "int8"]
+    assert whole or case.kind in ("LowRankFusion", *WITHOUT_KERNELS)
+    assert_same(keras.tree.flatten(model(data)), keras.tree.flatten(again(data)))
+    assert again.layers[-1].get_config() == model.layers[-1].get_config()  # also what is saved a second time
 
 
 WEIGHTS = {  # with three modalities, but for those that say otherwise
