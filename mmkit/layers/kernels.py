@@ -1,5 +1,6 @@
-"""The initializer and the regularizer of kernels, which the kit's layers take as Keras's own layers do."""
+"""Kernels: their initializer and regularizer, taken as Keras's own layers take them, and their quantization, stored."""
 
+import re
 from typing import Any
 
 import keras
@@ -33,3 +34,26 @@ def kernel_config(layer: keras.layers.Layer) -> dict[str, Any]:
         "kernel_initializer": keras.initializers.serialize(layer.kernel_initializer),
         "kernel_regularizer": keras.regularizers.serialize(layer.kernel_regularizer),
     }
+
+
+def quantized_dtype(layer: keras.layers.Layer) -> dict[str, Any]:
+    """What `get_config` of a layer that is made of Keras layers returns as its dtype, once some of them are quantized.
+
+    `model.quantize` changes the dtype policy of each inner layer, which the outer layer's own policy does not tell.
+    So the outer layer stores a map from the inner layers' paths to their policies, and hands it to them when it is
+    made anew. Empty if nothing is quantized.
+    """
+    policies = {}
+    for inner in layer._flatten_layers(include_self=False):
+        if inner.quantization_mode is not None:
+            policy = inner.dtype_policy
+            if isinstance(policy, keras.dtype_policies.DTypePolicyMap):
+                policy = policy[inner.path]
+            place = layer.name + inner.path.removeprefix(layer.path)  # wherever the layer itself is built
+            policies[f"(.*/)?{re.escape(place)}"] = policy
+    if not policies:
+        return {}
+    default = layer.dtype_policy
+    if isinstance(default, keras.dtype_policies.DTypePolicyMap):
+        default = default.default_policy
+    return {"dtype": keras.saving.serialize_keras_object(keras.dtype_policies.DTypePolicyMap(default, policies))}

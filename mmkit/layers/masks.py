@@ -90,7 +90,7 @@ def check_masks(layer: str, features: Mapping[str, Any], mask: Any) -> dict[str,
     if unknown:
         raise ValueError(f"{layer}: the mask names {', '.join(unknown)}, but the modalities are {sorted(features)}")
     return {
-        name: check_mask(layer, name, given, features[name], per_step=len(features[name].shape) == 3)
+        name: check_mask(layer, name, given, features[name], per_step=len(features[name].shape) in (3, 4))
         for name, given in mask.items()
         if given is not None
     }
@@ -108,6 +108,20 @@ def keep(feature: Any, mask: Any) -> Any:
     for _ in range(len(feature.shape) - len(mask.shape)):
         mask = ops.expand_dims(mask, -1)
     return ops.where(mask, feature, ops.zeros((), dtype=feature.dtype))
+
+
+def over_time(mask: Any, feature: Any) -> Any:
+    """`mask` with one boolean per step, `(batch, time)`, whichever of its two shapes it has; time may be unknown.
+
+    Args:
+        mask: `(batch,)` or `(batch, time)` booleans.
+        feature: `(batch, time, ...)`, or `(batch, time)`.
+    """
+    if len(mask.shape) == 2:
+        return mask
+    while len(feature.shape) > 2:
+        feature = feature[..., 0]
+    return ops.logical_and(ops.expand_dims(mask, 1), ops.ones_like(feature, dtype="bool"))
 
 
 def is_present(mask: Any) -> Any:
