@@ -81,7 +81,7 @@ class FlatAttention(keras.layers.MultiHeadAttention):
             absent = ops.logical_not(seen)[:, None, None, :]
             half = keras.backend.standardize_dtype(logits.dtype) == "float16"
             logits = logits + ops.cast(absent, logits.dtype) * (-3e4 if half else -1e9)
-        attention = keras.activations.softmax(logits)
+        attention = ops.softmax(logits)
         found = ops.matmul(self._dropout_layer(attention, training=training), value_heads)
         found = self._joined(ops.transpose(found, (0, 2, 1, 3)))
         return (found, attention) if scores else found
