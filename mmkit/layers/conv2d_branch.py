@@ -8,7 +8,7 @@ from keras import ops
 
 from mmkit.layers import masks
 from mmkit.layers.base import check_positive
-from mmkit.layers.kernels import inner_options, kernel_config, quantized_dtype, take_kernel_options
+from mmkit.layers.kernels import dtype_config, inner_options, kernel_config, take_kernel_options
 from mmkit.layers.types import Shape, Tensor
 
 
@@ -33,7 +33,7 @@ class Conv2DBranch(keras.layers.Layer):
 
     Call arguments:
         inputs: `(batch, height, width, channels)`; without "flatten" the height may differ from batch to batch.
-        mask: booleans, `(batch,)`, whether the example has this modality at all, or `(batch, height)`, which of its rows
+        mask: booleans, `(batch,)`, whether the example has this modality, or `(batch, height)`, which of its rows
             are there. Absent ones count as rows outside of the picture do, and give zeros. None: all are there.
 
     Returns:
@@ -150,7 +150,7 @@ class Conv2DBranch(keras.layers.Layer):
     def compute_mask(self, inputs: Tensor, previous_mask: Tensor | None = None) -> Tensor | None:
         if self.pooling is not None or previous_mask is None:
             return None
-        rows = masks.over_time(previous_mask, inputs)
+        rows = masks.per_step(previous_mask, inputs)
         for _ in self.filters:
             rows = _halved(rows)
         return rows
@@ -166,7 +166,7 @@ class Conv2DBranch(keras.layers.Layer):
     def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
-            **quantized_dtype(self),
+            **dtype_config(self),
             **kernel_config(self),
             "units": self.units,
             "filters": self.filters,

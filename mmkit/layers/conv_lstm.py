@@ -9,7 +9,7 @@ from mmkit.layers import masks
 from mmkit.layers.base import FusionLayer
 from mmkit.layers.conv2d_branch import Conv2DBranch
 from mmkit.layers.fusion import ConcatFusion
-from mmkit.layers.kernels import inner_options, kernel_config, quantized_dtype, take_kernel_options
+from mmkit.layers.kernels import inner_options, take_kernel_options
 from mmkit.layers.lstm_branch import LSTMBranch
 from mmkit.layers.types import Features, Mask, Shape, Tensor
 
@@ -94,4 +94,4 @@ class ConvLSTMFusion(FusionLayer):
         return self.fusion(vectors, mask={name: masks.is_present(given) for name, given in mask.items()})
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), **quantized_dtype(self), **kernel_config(self), "pooling": self.pooling}
+        return {**super().get_config(), "pooling": self.pooling}

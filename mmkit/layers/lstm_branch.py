@@ -8,7 +8,7 @@ from keras import ops
 
 from mmkit.layers import masks
 from mmkit.layers.base import check_positive
-from mmkit.layers.kernels import inner_options, kernel_config, quantized_dtype, take_kernel_options
+from mmkit.layers.kernels import dtype_config, inner_options, kernel_config, take_kernel_options
 from mmkit.layers.types import Shape, Tensor
 
 
@@ -133,7 +133,7 @@ class LSTMBranch(keras.layers.Layer):
         return states
 
     def compute_mask(self, inputs: Tensor, previous_mask: Tensor | None = None) -> Tensor | None:
-        return masks.over_time(previous_mask, inputs) if self.tokens and previous_mask is not None else None
+        return masks.per_step(previous_mask, inputs) if self.tokens and previous_mask is not None else None
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         return (*input_shape[: 2 if self.tokens else 1], self.units)
@@ -141,7 +141,7 @@ class LSTMBranch(keras.layers.Layer):
     def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
-            **quantized_dtype(self),
+            **dtype_config(self),
             **kernel_config(self),
             "units": self.units,
             "tokens": self.tokens,

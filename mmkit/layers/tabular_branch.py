@@ -7,7 +7,7 @@ from keras import ops
 
 from mmkit.layers import masks
 from mmkit.layers.base import check_positive
-from mmkit.layers.kernels import inner_options, kernel_config, quantized_dtype, take_kernel_options
+from mmkit.layers.kernels import dtype_config, inner_options, kernel_config, take_kernel_options
 from mmkit.layers.types import Shape, Tensor
 
 
@@ -91,7 +91,7 @@ class TabularBranch(keras.layers.Layer):
     def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
-            **quantized_dtype(self),
+            **dtype_config(self),
             **kernel_config(self),
             "units": self.units,
             "hidden": self.hidden,
