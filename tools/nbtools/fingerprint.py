@@ -322,7 +322,7 @@ class _Reach:
     Attributes:
         keys: the definitions.
         shown: those in modules that only show. They are followed where they are added by name, with `add`.
-        texts: the literals met on the way.
+        texts: the literals met on the way, and what stands in them before the first "/" or ":".
         packages: the locked packages imported there.
     """
 
@@ -341,10 +341,9 @@ class _Reach:
         self._import(imports.loaded)
         for chain in references.chains | {("*",)}:
             self._enter(self._resolve(chain, imports, module))
-        self.texts |= references.texts
+        self.texts |= references.texts | {re.split("[/:]", text, maxsplit=1)[0] for text in references.texts}
         if DATASETS in self._loaded:
-            named = {re.split("[/:]", text)[0] for text in self.texts} & set(self.kit.builders)
-            self._enter({self.kit.builders[name] for name in named})
+            self._enter({self.kit.builders[name] for name in self.texts & set(self.kit.builders)})
 
     def add(self, keys: Iterable[Key]) -> None:
         """Adds definitions and what they refer to."""
