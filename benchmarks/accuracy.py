@@ -71,11 +71,12 @@ def _train(models, units: dict, seed: int, branch_epochs: int, epochs: int) -> d
     import tensorflow_datasets as tfds
 
     import mmkit.datasets  # noqa: F401
-    from mmkit import layers, pipelines
+    from mmkit import layers
+    from mmkit.datasets.av_digits import DigitSenses
 
     keras = models.keras
     keras.utils.set_random_seed(seed)
-    senses, data = pipelines.DigitSenses(), {}
+    senses, data = DigitSenses(), {}
     for split in ("train", "test"):
         raw = tfds.load("av_digits/small", split=split)
         parts = [senses(chunk) for chunk in raw.batch(250)]

@@ -1,4 +1,4 @@
-"""What `mmkit.pipelines.DigitSenses` computes, again in NumPy and in PyTorch, and the noise that all pipelines add."""
+"""What `DigitSenses` of `av_digits` computes, again in NumPy and in PyTorch, and the noise that all pipelines add."""
 
 from functools import cache
 from typing import Any

@@ -67,7 +67,7 @@ def _store(path: str, count: int) -> dict:
     import tensorflow_datasets as tfds
 
     import mmkit.datasets  # noqa: F401
-    from mmkit.pipelines import DigitSenses
+    from mmkit.datasets.av_digits import DigitSenses
 
     rows = next(iter(tfds.load("av_digits/small", split=f"train[:{count}]").batch(count).as_numpy_iterator()))
     rows = {name: rows[name] for name in ("image", "audio", "touch", "label")}
@@ -93,10 +93,11 @@ def _check(examples: Raw, expected: Raw) -> dict[str, float]:
 
 def _mmkit(raw: Raw) -> Passes:
     from mmkit import pipelines
+    from mmkit.datasets.av_digits import DigitSenses
 
     data = _slices(raw)
     ready = pipelines.batches(
-        data, BATCH, prepare=pipelines.DigitSenses(), shuffle=True, augment=features.augment_with_tensorflow
+        data, BATCH, transform=DigitSenses(), shuffle=True, augment=features.augment_with_tensorflow
     )
     return lambda: ready
 
@@ -105,7 +106,7 @@ def _naive(raw: Raw) -> Passes:
     """As in a first draft: one example at a time, nothing kept, nothing at the same time."""
     import tensorflow as tf
 
-    from mmkit.pipelines import DigitSenses
+    from mmkit.datasets.av_digits import DigitSenses
 
     senses = DigitSenses()
 

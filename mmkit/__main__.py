@@ -7,10 +7,10 @@ import sys
 def main(arguments: list[str] | None = None) -> int:
     """Runs one command; returns its exit status."""
     if (sys.argv[1:] if arguments is None else arguments) == ["doctor"]:  # first, for it works where sources does not
-        from mmkit import doctor
+        from mmkit.commands import doctor
 
         return doctor.main()
-    from mmkit import settings, sources
+    from mmkit.ground import settings, sources
 
     description = "Fetch data, prepare data sets, look for faults."
     parser = argparse.ArgumentParser(prog="python -m mmkit", description=description)
@@ -29,7 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
             for name in sources.names() if options.all else options.names:
                 print(f"{name}: {sources.fetch(name)}")
         else:
-            from mmkit.prepare import prepare
+            from mmkit.commands.prepare import prepare
 
             prepare(options.names)
     except (sources.SourceError, settings.SettingError) as error:

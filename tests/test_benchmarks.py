@@ -92,7 +92,7 @@ def test_every_part_has_its_place_in_the_readme():
 
 
 def test_numpys_features_are_the_kits():
-    from mmkit.pipelines import DigitSenses
+    from mmkit.datasets.av_digits import DigitSenses
 
     random = np.random.default_rng(0)
     digits = {

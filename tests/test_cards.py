@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from mmkit import datasets, pretrained, sources
+from mmkit import datasets, pretrained
+from mmkit.ground import sources
 
 DATA = Path(__file__).resolve().parents[1] / "data"
 OVERVIEW = (DATA / "README.md").read_text(encoding="utf-8")

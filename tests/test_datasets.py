@@ -25,8 +25,10 @@ with mmkit.quiet_imports():
     import tensorflow as tf
     import tensorflow_datasets as tfds
 
-    from mmkit import __main__, datasets, settings, sources
-    from mmkit.datasets import av_digits, digits
+    from mmkit import __main__, datasets
+    from mmkit.datasets.av_digits import builder as av_digits
+    from mmkit.datasets.digits import builder as digits
+    from mmkit.ground import settings, sources
 
 SIZES = {"train": 3_500, "validation": 500, "test": 1_000}
 LINUX = sys.platform == "linux" and platform.machine() == "x86_64"
@@ -225,7 +227,7 @@ def test_folder_of_data(monkeypatch, tmp_path):
 
 def test_unknown_data_set(capsys):
     with pytest.raises(sources.SourceError, match="no data set called 'nosuch': choose from .*av_digits"):
-        datasets.prepare("nosuch")
+        datasets.build("nosuch")
     assert __main__.main(["prepare", "nosuch"]) == 1
     assert capsys.readouterr().err.splitlines()[-1].startswith("mmkit: there is no data set called 'nosuch'")
 
@@ -257,7 +259,7 @@ def test_killed_while_it_is_built(cache, name, monkeypatch):
     faults.kill(child)
     assert [path.name for path in folder.iterdir()] != ["1.0.0"]
     monkeypatch.setenv("MMKIT_CACHE", str(cache))
-    assert datasets.prepare(name) == folder / "1.0.0"
+    assert datasets.build(name) == folder / "1.0.0"
     assert prepared(cache, name)
     assert fingerprints(load(f"{name}/small")) == CONTENT[f"{name}/small:1.0.0"]
 
@@ -272,14 +274,14 @@ def test_built_by_two_at_once(cache, name):
 def test_built_by_another_after_this_one_looked(cache, monkeypatch):
     monkeypatch.setenv("MMKIT_CACHE", str(cache))
     early = tfds.builder("digits/small")
-    datasets.prepare("digits")
+    datasets.build("digits")
     early.download_and_prepare()
     assert early.info.splits["test"].num_examples == 1_000
 
 
 def test_damaged_data_is_built_again(cache, monkeypatch):
     monkeypatch.setenv("MMKIT_CACHE", str(cache))
-    (file,) = datasets.prepare("digits").glob("digits-test.*")
+    (file,) = datasets.build("digits").glob("digits-test.*")
     whole = file.stat().st_size
     os.truncate(file, whole // 2)
     assert len(list(tfds.load("digits/small", split="test"))) == 1_000
@@ -301,7 +303,7 @@ def test_read_only_folder(cache, monkeypatch):
     assert "cannot be written" in faults.one_line(child)
     (cache / "tfds").chmod(0o755)
     monkeypatch.setenv("MMKIT_CACHE", str(cache))
-    datasets.prepare("digits")
+    datasets.build("digits")
     folders = [path for path in [cache, *(cache / "tfds").rglob("*")] if path.is_dir()]
     for folder in folders:
         folder.chmod(0o555)
@@ -398,7 +400,7 @@ def test_full_offline(name, tmp_path, monkeypatch):
     monkeypatch.setenv("MMKIT_PROFILE", "full")
     monkeypatch.setenv("MMKIT_CACHE", str(tmp_path))
     with pytest.raises(sources.SourceError, match="mnist is not in .* MMKIT_OFFLINE is set: unset it"):
-        datasets.prepare(name)
+        datasets.build(name)
     assert not list((tmp_path / "tfds" / name / "full").iterdir())
 
 

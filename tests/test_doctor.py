@@ -9,7 +9,8 @@ from importlib import metadata
 
 import pytest
 
-from mmkit import doctor, settings, sources
+from mmkit.commands import doctor
+from mmkit.ground import settings, sources
 
 
 @pytest.fixture(autouse=True)

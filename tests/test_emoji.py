@@ -12,7 +12,7 @@ with mmkit.quiet_imports():
     import tensorflow_datasets as tfds
 
     from mmkit import datasets
-    from mmkit.datasets import emoji
+    from mmkit.datasets.emoji import builder as emoji
 
 SIZES = {"train": 1_181, "validation": 172, "test": 339}
 

@@ -1,18 +1,9 @@
-"""Statistics against their closed forms, and claims: each is shown, and one that does not hold stops the lesson."""
+"""Statistics against their closed forms."""
 
 import numpy as np
 import pytest
-from IPython.utils import capture
 
-from mmkit.evaluate import (
-    COMPARISONS,
-    ClaimFailed,
-    Claims,
-    Interval,
-    bootstrap,
-    labelled_sets,
-    paired_bootstrap,
-)
+from mmkit.evaluate import Interval, bootstrap, paired_bootstrap
 
 
 def test_interval_is_written_with_three_decimals():
@@ -115,116 +106,3 @@ def test_pairs_need_the_same_examples():
 
 
 # --- claims -------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("comparison, holding", [(">=", [2, 3]), (">", [3]), ("<=", [1, 2]), ("<", [1]), ("==", [2])])
-@pytest.mark.parametrize("value", [1, 2, 3])
-def test_each_comparison(comparison, holding, value, capsys):
-    claims = Claims()
-    claims.check("it compares", value, comparison, 2)
-    if value in holding:
-        claims.table()
-    else:
-        with pytest.raises(ClaimFailed, match=f"it compares: {value} is not {comparison} 2"):
-            claims.table()
-    shown = capsys.readouterr().out
-    assert ("holds" in shown) == (value in holding) and ("FAILS" in shown) == (value not in holding)
-
-
-@pytest.mark.parametrize("comparison", COMPARISONS)
-@pytest.mark.parametrize("value, bound", [(np.nan, 1), (1, np.nan)])
-def test_nan_meets_no_bound(comparison, value, bound):
-    claims = Claims()
-    claims.check("not a number", value, comparison, bound)
-    with pytest.raises(ClaimFailed):
-        claims.table()
-
-
-def test_the_whole_table_is_shown_before_it_raises(capsys):
-    claims = Claims()
-    claims.check("first fails", 1, ">", 2)
-    claims.check("second holds", 0.123456, "<", 1)
-    with pytest.raises(ClaimFailed) as failed:
-        claims.table()
-    lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[-1] for line in lines] == ["verdict", "FAILS", "holds"]
-    assert "0.1235" in lines[2]
-    assert "second" not in str(failed.value)
-
-
-def test_a_cell_run_twice_replaces_its_claim(capsys):
-    claims = Claims()
-    claims.check("the cell's claim", 0, ">", 1)
-    claims.check("another", 1, "==", 1)
-    claims.check("the cell's claim", 2, ">", 1)
-    claims.table()
-    lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 3 and lines[1].startswith("the cell's claim")
-
-
-@pytest.mark.parametrize("value", [True, np.float32(1), np.array([1]), np.ones((1, 1)), np.int64(1)])
-def test_one_number_of_any_kind(value, capsys):
-    claims = Claims()
-    claims.check("one", value, "==", 1)
-    claims.table()
-
-
-@pytest.mark.parametrize(
-    "arguments, told",
-    [
-        (("  ", 1, ">", 0), "wants a text"),
-        (("x", 1, "=>", 0), "unknown comparison '=>': use one of >=, >"),
-        (("x", [1, 2], ">", 0), "the value of claim 'x' must be one number"),
-        (("x", "1", ">", 0), "the value of claim 'x' must be one number"),
-        (("x", 1, ">", None), "the bound of claim 'x' must be one number"),
-    ],
-)
-def test_claims_made_wrongly(arguments, told):
-    with pytest.raises(ValueError, match=told):
-        Claims().check(*arguments)
-
-
-def test_a_table_of_nothing():
-    with pytest.raises(ValueError, match="no claim was checked"):
-        Claims().table()
-
-
-def test_a_page_gets_html_with_the_text_escaped():
-    from IPython.core.interactiveshell import InteractiveShell
-
-    InteractiveShell.instance()
-    try:
-        claims = Claims()
-        claims.check("a < b & c", 1, ">", 0)
-        with capture.capture_output() as captured:
-            claims.table()
-    finally:
-        InteractiveShell.clear_instance()
-    (output,) = captured.outputs
-    assert "a &lt; b &amp; c" in output.data["text/html"] and "a < b" not in output.data["text/html"]
-    assert "holds" in output.data["text/plain"]
-
-
-# ---- labelled sets -------------------------------------------------------------------------------------------------
-
-
-def test_labelled_sets_are_balanced_nested_and_drawn_anew():
-    labels = np.array([0] * 20 + [1] * 20 + [7] * 3)
-    sets = labelled_sets(labels, (2, 5), draws=3, seed=1)
-    for draw in sets:
-        assert np.bincount(labels[draw[2]])[[0, 1, 7]].tolist() == [2, 2, 2]
-        assert np.bincount(labels[draw[5]])[[0, 1, 7]].tolist() == [5, 5, 3]  # a class with fewer gives all it has
-        assert set(draw[2]) < set(draw[5]) and len(set(draw[5])) == 13
-    assert len({tuple(sorted(draw[5])) for draw in sets}) == 3
-    again = labelled_sets(labels, (5,), draws=1, seed=1)
-    assert again[0][5].tolist() == sets[0][5].tolist()
-    assert labelled_sets(labels, (5,), draws=1, seed=2)[0][5].tolist() != sets[0][5].tolist()
-
-
-@pytest.mark.parametrize(
-    "labels, per_class, draws",
-    [([0, 1], (0,), 1), ([0, 1], (), 1), ([0, 1], (1,), 0), ([[0, 1]], (1,), 1), ([], (1,), 1)],
-)
-def test_labelled_sets_refuse(labels, per_class, draws):
-    with pytest.raises(ValueError, match="labelled_sets wants"):
-        labelled_sets(np.array(labels), per_class, draws=draws)

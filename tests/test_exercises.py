@@ -10,7 +10,7 @@ import pytest
 from nbtools.author import NO_SOLUTION, student_copy
 from nbtools.project import Project, read, tags
 
-from mmkit.exercises import grade
+from mmkit.lesson import grade
 
 NOTEBOOKS = Project().notebooks()
 

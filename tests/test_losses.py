@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from gradients import gradients
 
-from mmkit.losses import UncertaintyWeighting
+from mmkit.layers import UncertaintyWeighting
 
 
 def test_uncertainty_weighting_is_the_formula_of_its_docstring():

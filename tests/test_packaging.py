@@ -15,7 +15,7 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
-from mmkit import doctor
+from mmkit.commands import doctor
 
 ROOT = Path(__file__).resolve().parents[1]
 LOCKS = ("requirements.lock", "tests/colab/requirements.lock", "benchmarks/requirements.lock")
@@ -100,7 +100,7 @@ def test_the_wheel_holds_the_kit_alone(tmp_path):
     (wheel,) = tmp_path.glob("mmkit_course-*.whl")
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
-        assert archive.read("mmkit/sources.toml") == (ROOT / "data" / "sources.toml").read_bytes()
+        assert archive.read("mmkit/ground/sources.toml") == (ROOT / "data" / "sources.toml").read_bytes()
     assert {name.split("/")[0] for name in names if ".dist-info/" not in name} == {"mmkit"}
-    assert {"mmkit/__main__.py", "mmkit/doctor.py", "mmkit/datasets/__init__.py"} <= set(names)
+    assert {"mmkit/__main__.py", "mmkit/commands/doctor.py", "mmkit/datasets/__init__.py"} <= set(names)
     assert any(name.endswith("licenses/LICENSE") for name in names)

@@ -12,6 +12,8 @@ with mmkit.quiet_imports():
     import tensorflow_datasets as tfds
 
     from mmkit import pipelines
+    from mmkit.datasets.av_digits import MEL_BINS, DigitSenses, mel_spectrogram
+    from mmkit.training import augmented
 
 COUNT = 23
 
@@ -27,7 +29,7 @@ def drawn(batches: tf.data.Dataset) -> list[int]:
 
 
 def counted(calls: list):
-    """A function for `prepare` or `augment` that changes nothing and notes the size of each batch in `calls`."""
+    """A function for `transform` or `augment` that changes nothing and notes the size of each batch in `calls`."""
 
     def note(batch):
         calls.append(len(batch))
@@ -65,14 +67,14 @@ def test_the_last_batch_holds_the_rest(numbers):
     assert [len(batch) for batch in pipelines.batches(numbers, 100)] == [COUNT]
 
 
-@pytest.mark.parametrize("options", [{}, {"prepare": lambda batch: batch}, {"shuffle": True}, {"cache": False}])
+@pytest.mark.parametrize("options", [{}, {"transform": lambda batch: batch}, {"shuffle": True}, {"cache": False}])
 def test_the_number_of_batches_is_known(numbers, options):
     assert int(pipelines.batches(numbers, 5, **options).cardinality()) == 5
 
 
 def test_a_data_set_of_unknown_size(numbers):
     unknown = numbers.filter(lambda number: number % 2 == 0)
-    batches = pipelines.batches(unknown, 5, prepare=lambda batch: batch + 1, shuffle=True)
+    batches = pipelines.batches(unknown, 5, transform=lambda batch: batch + 1, shuffle=True)
     assert sorted(drawn(batches)) == list(range(1, COUNT + 1, 2))
 
 
@@ -81,7 +83,7 @@ def test_prepared_once_and_augmented_each_epoch(numbers, cache, times, monkeypat
     monkeypatch.setattr(pipelines, "_CHUNK", 10)
     prepared, augmented = [], []
     batches = pipelines.batches(
-        numbers, 4, prepare=counted(prepared), augment=counted(augmented), cache=cache, shuffle=True
+        numbers, 4, transform=counted(prepared), augment=counted(augmented), cache=cache, shuffle=True
     )
     for _ in range(3):
         assert sorted(drawn(batches)) == list(range(COUNT))
@@ -89,9 +91,9 @@ def test_prepared_once_and_augmented_each_epoch(numbers, cache, times, monkeypat
     assert sorted(augmented) == sorted(3 * [4, 4, 4, 4, 4, 3])
 
 
-def test_prepare_sees_batches_and_gives_single_examples(numbers):
+def test_transform_sees_batches_and_gives_single_examples(numbers):
     batches = pipelines.batches(
-        numbers, 4, prepare=lambda batch: ({"x": tf.one_hot(batch, COUNT)}, batch), augment=lambda x, y: (x, y + 100)
+        numbers, 4, transform=lambda batch: ({"x": tf.one_hot(batch, COUNT)}, batch), augment=lambda x, y: (x, y + 100)
     )
     inputs, labels = next(iter(batches))
     assert inputs["x"].shape == (4, COUNT) and labels.numpy().tolist() == [100, 101, 102, 103]
@@ -215,15 +217,15 @@ def test_training_goes_on_as_if_nothing_had_happened(tmp_path):
 # --- cleaning, files, unequal lengths ---------------------------------------------------------------------------------
 
 
-def test_keep(numbers):
-    batches = pipelines.batches(numbers, 4, keep=lambda number: number % 2 == 1)
+def test_where(numbers):
+    batches = pipelines.batches(numbers, 4, where=lambda number: number % 2 == 1)
     assert drawn(batches) == list(range(1, COUNT, 2)) and int(batches.cardinality()) == 3
 
 
 @pytest.mark.parametrize("cache", [True, False])
-def test_keep_that_keeps_nothing(numbers, cache):
-    with pytest.raises(ValueError, match="keep leaves no example"):
-        pipelines.batches(numbers, 4, keep=lambda number: number < 0, cache=cache)
+def test_where_that_keeps_nothing(numbers, cache):
+    with pytest.raises(ValueError, match="where leaves no example"):
+        pipelines.batches(numbers, 4, where=lambda number: number < 0, cache=cache)
 
 
 def test_what_is_not_in_memory_is_shuffled_by_the_window(numbers, monkeypatch):
@@ -239,7 +241,7 @@ def test_what_is_not_in_memory_is_shuffled_by_the_window(numbers, monkeypatch):
 
 def test_kept_in_files(numbers, tmp_path):
     calls = []
-    options = {"prepare": counted(calls), "cache": tmp_path / "new" / "numbers", "shuffle": True}
+    options = {"transform": counted(calls), "cache": tmp_path / "new" / "numbers", "shuffle": True}
     first = pipelines.batches(numbers, 4, **options)
     for _ in range(2):
         assert sorted(drawn(first)) == list(range(COUNT))
@@ -260,14 +262,14 @@ def sequences(lengths=LENGTHS) -> tf.data.Dataset:
 
 
 @pytest.mark.parametrize("cache", [True, False])
-@pytest.mark.parametrize("prepare", [None, lambda inputs, length: ({**inputs, "sound": inputs["sound"] * 2}, length)])
-def test_unequal_lengths_are_padded_and_masked(cache, prepare):
+@pytest.mark.parametrize("transform", [None, lambda inputs, length: ({**inputs, "sound": inputs["sound"] * 2}, length)])
+def test_unequal_lengths_are_padded_and_masked(cache, transform):
     places = []
-    for inputs, lengths in pipelines.batches(sequences(), 4, cache=cache, shuffle=True, prepare=prepare):
+    for inputs, lengths in pipelines.batches(sequences(), 4, cache=cache, shuffle=True, transform=transform):
         mask = inputs["sound_mask"].numpy()
         assert mask.dtype == bool and mask.shape == inputs["sound"].shape[:2] == (len(lengths), max(lengths))
         np.testing.assert_array_equal(mask.sum(axis=1), lengths)
-        factor = 1 if prepare is None else 2
+        factor = 1 if transform is None else 2
         expected = mask[..., None] * np.asarray(inputs["place"])[:, None, None] * factor
         np.testing.assert_array_equal(inputs["sound"], np.broadcast_to(expected, inputs["sound"].shape))
         places += inputs["place"].numpy().tolist()
@@ -303,11 +305,11 @@ def test_wrong_buckets(buckets, match, cache):
 
 def test_a_sequence_of_length_zero():
     empty = sequences([3, 0, 2])
-    with pytest.raises(ValueError, match="'sound' holds a sequence of length 0: leave such examples out with keep"):
+    with pytest.raises(ValueError, match="'sound' holds a sequence of length 0: leave such examples out with `where`"):
         pipelines.batches(empty, 2)
     with pytest.raises(tf.errors.InvalidArgumentError, match="sound.*length 0: leave such examples out"):
         list(pipelines.batches(empty, 2, cache=False))
-    kept = pipelines.batches(empty, 2, keep=lambda inputs, length: length > 0)
+    kept = pipelines.batches(empty, 2, where=lambda inputs, length: length > 0)
     assert [lengths.numpy().tolist() for _, lengths in kept] == [[3, 2]]
 
 
@@ -315,9 +317,9 @@ def test_a_sequence_of_length_zero():
 
 
 @pytest.mark.parametrize("argument, call", [
-    ("prepare", pipelines.DigitSenses()),
-    ("prepare", lambda example: example["audio"]),
-    ("keep", lambda example: example["audio"] > 0),
+    ("transform", DigitSenses()),
+    ("transform", lambda example: example["audio"]),
+    ("where", lambda example: example["audio"] > 0),
 ])  # fmt: skip
 def test_a_missing_feature_is_named(argument, call):
     dataset = tf.data.Dataset.from_tensor_slices({"image": np.zeros((3, 28, 28, 1)), "label": np.zeros(3)})
@@ -325,12 +327,12 @@ def test_a_missing_feature_is_named(argument, call):
         pipelines.batches(dataset, 2, **{argument: call})
 
 
-def test_errors_of_prepare_itself_are_not_hidden(numbers):
-    def prepare(batch):
+def test_errors_of_transform_itself_are_not_hidden(numbers):
+    def transform(batch):
         raise RuntimeError("my own mistake")
 
     with pytest.raises(RuntimeError, match="my own mistake"):
-        pipelines.batches(numbers, 2, prepare=prepare)
+        pipelines.batches(numbers, 2, transform=transform)
 
 
 def test_start_step_must_not_be_negative(numbers):
@@ -350,7 +352,7 @@ def small_model() -> keras.Model:
 def test_augmented_changes_training_alone_and_shares_weights():
     model = small_model()
     rows = {"image": np.random.default_rng(0).random((5, 8, 8, 1), "float32"), "touch": np.ones((5, 3), "float32")}
-    changed = pipelines.augmented(model, {"image": keras.layers.RandomTranslation(0.5, 0.5, seed=0)})
+    changed = augmented(model, {"image": keras.layers.RandomTranslation(0.5, 0.5, seed=0)})
     np.testing.assert_allclose(changed(rows, training=False), model(rows), rtol=1e-6)
     assert np.abs(changed(rows, training=True) - model(rows)).max() > 1e-3
     changed.compile("sgd", "mse")
@@ -361,7 +363,7 @@ def test_augmented_changes_training_alone_and_shares_weights():
 
 def test_augmented_names_an_unknown_input():
     with pytest.raises(ValueError, match="there is no input 'audio' to augment: the model has image, touch"):
-        pipelines.augmented(small_model(), {"audio": keras.layers.GaussianNoise(1.0)})
+        augmented(small_model(), {"audio": keras.layers.GaussianNoise(1.0)})
 
 
 ON_THE_DEVICE = """
@@ -389,9 +391,9 @@ data = tf.data.Dataset.from_tensor_slices(({"sound": random.random((8, 6400), "f
 batches = pipelines.batches(data, 4, augment=lambda rows, labels: (rows, labels + 0), device="/CPU:0")
 with tf.distribute.OneDeviceStrategy("/CPU:1").scope():
     sound = {"sound": keras.Input((6400,), name="sound")}
-    mel = Noted(pipelines.mel_spectrogram(), "spectrogram")(sound["sound"])
+    mel = Noted(mel_spectrogram(), "spectrogram")(sound["sound"])
     model = keras.Model(sound, keras.layers.Dense(3)(keras.layers.GlobalMaxPooling1D()(mel)))
-    train_me = pipelines.augmented(model, {"sound": Noted(keras.layers.GaussianNoise(0.1), "augmented")})
+    train_me = augmented(model, {"sound": Noted(keras.layers.GaussianNoise(0.1), "augmented")})
 train_me.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
 for places in ran_on.values():
     places.clear()
@@ -438,7 +440,7 @@ def test_arrays(numbers):
     everything = list(numbers.as_numpy_iterator())
     assert tf.nest.flatten(pipelines.arrays(numbers))[0].tolist() == [tf.nest.flatten(one)[0] for one in everything]
     twice = tf.data.Dataset.range(600)  # more than a chunk
-    inputs, label = pipelines.arrays(twice, prepare=lambda number: ({"double": number * 2}, number))
+    inputs, label = pipelines.arrays(twice, transform=lambda number: ({"double": number * 2}, number))
     assert inputs["double"].tolist() == list(range(0, 1200, 2)) and label.shape == (600,)
     with pytest.raises(ValueError, match="the data set is empty"):
         pipelines.arrays(numbers.take(0))
@@ -446,7 +448,7 @@ def test_arrays(numbers):
 
 def test_digit_senses():
     digits = some_digits(3)
-    inputs, labels = pipelines.DigitSenses()(digits)
+    inputs, labels = DigitSenses()(digits)
     inputs = {name: np.asarray(values) for name, values in inputs.items()}
     assert {name: values.shape for name, values in inputs.items()} == {
         "image": (3, 28, 28, 1),
@@ -463,11 +465,11 @@ def test_digit_senses():
 
 def test_each_clip_is_standardised_by_itself():
     digits = some_digits(4)
-    together = np.asarray(pipelines.DigitSenses()(digits)[0]["audio"])
+    together = np.asarray(DigitSenses()(digits)[0]["audio"])
     for i in range(4):
-        alone = pipelines.DigitSenses()({name: values[i : i + 1] for name, values in digits.items()})[0]["audio"]
+        alone = DigitSenses()({name: values[i : i + 1] for name, values in digits.items()})[0]["audio"]
         np.testing.assert_allclose(together[i], np.asarray(alone)[0], rtol=1e-3, atol=1e-3)
-        decibels = np.asarray(pipelines.mel_spectrogram()(digits["audio"][i : i + 1] / np.float32(32_768)))[0].T
+        decibels = np.asarray(mel_spectrogram()(digits["audio"][i : i + 1] / np.float32(32_768)))[0].T
         expected = (decibels - decibels.mean()) / decibels.std()
         np.testing.assert_allclose(together[i, :, :, 0], expected, rtol=1e-3, atol=1e-3)
 
@@ -475,7 +477,7 @@ def test_each_clip_is_standardised_by_itself():
 def test_a_clip_does_not_depend_on_its_neighbours():
     random = np.random.default_rng(0)
     quiet, loud = random.normal(size=(1, 8_000)) * 3e-5, random.normal(size=(1, 8_000))
-    spectrogram = pipelines.mel_spectrogram()
+    spectrogram = mel_spectrogram()
     alone, beside = spectrogram(quiet.astype("float32")), spectrogram(np.concatenate([quiet, loud]).astype("float32"))
     np.testing.assert_allclose(np.asarray(beside)[0], np.asarray(alone)[0], atol=1e-3)
 
@@ -483,7 +485,7 @@ def test_a_clip_does_not_depend_on_its_neighbours():
 def test_silence_is_finite():
     digits = some_digits(2)
     digits["audio"][0] = 0
-    assert np.isfinite(np.asarray(pipelines.DigitSenses()(digits)[0]["audio"])).all()
+    assert np.isfinite(np.asarray(DigitSenses()(digits)[0]["audio"])).all()
 
 
 @pytest.mark.parametrize("hertz", [200, 500, 1_000, 2_000, 3_500])
@@ -492,8 +494,8 @@ def test_a_tone_is_loudest_in_its_mel_band(hertz):
         return 2_595 * np.log10(1 + frequency / 700)
 
     tone = np.sin(2 * np.pi * hertz * np.arange(6_400) / 8_000).astype(np.float32)
-    loudness = np.asarray(pipelines.mel_spectrogram()(tone[None]))[0].mean(axis=1)
-    centres = np.linspace(mel(60), mel(4_000), pipelines.MEL_BINS + 2)[1:-1]
+    loudness = np.asarray(mel_spectrogram()(tone[None]))[0].mean(axis=1)
+    centres = np.linspace(mel(60), mel(4_000), MEL_BINS + 2)[1:-1]
     assert abs(int(loudness.argmax()) - int(np.abs(centres - mel(hertz)).argmin())) <= 1
 
 

@@ -8,8 +8,8 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt  # noqa: E402
 
-from mmkit import plots  # noqa: E402
 from mmkit.evaluate import Interval  # noqa: E402
+from mmkit.lesson import plots  # noqa: E402
 
 
 @pytest.fixture(autouse=True)

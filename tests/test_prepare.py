@@ -12,8 +12,9 @@ import mmkit
 with mmkit.quiet_imports():
     import tensorflow  # noqa: F401
 
-    from mmkit import __main__, datasets, settings, sources
-    from mmkit import prepare as preparation
+    from mmkit import __main__, datasets
+    from mmkit.commands import prepare as preparation
+    from mmkit.ground import settings, sources
 
 ALONE = """
 import sys
@@ -44,7 +45,7 @@ def course(tmp_path, monkeypatch):
     for variable in ("TFDS_DATA_DIR", "MMKIT_PROFILE", "MMKIT_OFFLINE"):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setattr(datasets, "names", lambda: ["one", "two"])
-    monkeypatch.setattr(datasets, "prepare", build)
+    monkeypatch.setattr(datasets, "build", build)
     monkeypatch.setattr(preparation, "_digest", lambda: "today's")
     monkeypatch.setattr(sources, "names", lambda: ["wheel", "weights"])
     monkeypatch.setattr(sources, "fetch", fetch)

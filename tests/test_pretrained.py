@@ -14,7 +14,8 @@ import keras
 import numpy as np
 import pytest
 
-from mmkit import pretrained, settings, sources
+from mmkit import pretrained
+from mmkit.ground import settings, sources
 
 REFERENCE = Path(__file__).with_name("reference")
 sys.path.insert(0, str(REFERENCE))

@@ -19,8 +19,12 @@ import mmkit
 with mmkit.quiet_imports():
     import tensorflow_datasets as tfds
 
-    from mmkit import datasets, settings, sources
-    from mmkit.datasets import intents, pickles, reviews, watch
+    from mmkit import datasets
+    from mmkit.datasets import safe_pickle
+    from mmkit.datasets.intents import builder as intents
+    from mmkit.datasets.reviews import builder as reviews
+    from mmkit.datasets.watch import builder as watch
+    from mmkit.ground import settings, sources
 
 SPLITS = ("train", "validation", "test")
 SIZES = {"reviews": (3_500, 500, 1_000), "intents": (2_700, 559, 992), "watch": (1_034, 190, 609)}
@@ -234,7 +238,7 @@ class Evil:
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 def test_nothing_in_a_pickle_runs(tmp_path, protocol):
     with pytest.raises(pickle.UnpicklingError, match="asks for .*mkdir, which is no data"):
-        pickles.read(pickle.dumps({"x": [1, Evil(tmp_path / "made")]}, protocol))
+        safe_pickle.read(pickle.dumps({"x": [1, Evil(tmp_path / "made")]}, protocol))
     assert not (tmp_path / "made").exists()
 
 
@@ -242,19 +246,19 @@ def test_nothing_in_a_pickle_runs(tmp_path, protocol):
 def test_nothing_but_the_few_names_of_data(place):
     module, name = place.split()
     with pytest.raises(pickle.UnpicklingError, match=f"asks for {module}.{name}"):
-        pickles.read(f"c{module}\n{name}\n.".encode())
+        safe_pickle.read(f"c{module}\n{name}\n.".encode())
 
 
 @pytest.mark.parametrize("content", [{"a": 1}, [1, 2], None, slice(3)])
 def test_a_pickle_that_is_no_table(content):
     with pytest.raises(pickle.UnpicklingError, match="no table as pandas writes it"):
-        pickles.read_table(pickle.dumps(content))
+        safe_pickle.read_table(pickle.dumps(content))
 
 
 def test_plain_values_and_arrays_come_back():
     array = np.array(["a", "b"], dtype=object)
     stale = pickle.dumps({"x": array, "n": np.arange(3)}, 2).replace(b"numpy._core", b"numpy.core")  # as NumPy 1 did
-    found = pickles.read(stale)
+    found = safe_pickle.read(stale)
     assert found["x"].tolist() == ["a", "b"] and found["n"].tolist() == [0, 1, 2]
 
 
@@ -284,7 +288,7 @@ def test_a_damaged_source_is_one_line_that_says_what_to_do(name, damage, tmp_pat
     with pytest.raises(
         sources.SourceError, match=f"{source}: its files are damaged .*: delete .* fetch {source}"
     ) as fault:
-        datasets.prepare(name)
+        datasets.build(name)
     assert "\n" not in str(fault.value)
     assert not list((tmp_path / "tfds" / name / "small").iterdir())
 
@@ -294,7 +298,7 @@ def test_offline_without_the_source(name, tmp_path, monkeypatch):
     monkeypatch.setenv("MMKIT_OFFLINE", "1")
     monkeypatch.setenv("MMKIT_CACHE", str(tmp_path))
     with pytest.raises(sources.SourceError, match=f"{FILES[name][0]} is not in .* MMKIT_OFFLINE is set: unset it"):
-        datasets.prepare(name)
+        datasets.build(name)
 
 
 # --- the full configurations ----------------------------------------------------------------------------------------
@@ -321,7 +325,7 @@ def test_full_reviews_offline(tmp_path, monkeypatch):
     monkeypatch.setenv("MMKIT_PROFILE", "full")
     monkeypatch.setenv("MMKIT_CACHE", str(tmp_path))
     with pytest.raises(sources.SourceError, match="imdb_reviews is not in .* MMKIT_OFFLINE is set: unset it"):
-        datasets.prepare("reviews")
+        datasets.build("reviews")
 
 
 @pytest.fixture

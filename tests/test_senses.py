@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from mmkit.datasets import senses
-from mmkit.datasets.senses import AUDIO_SAMPLES, TOUCH_CELLS, TOUCH_STEPS
+from mmkit.datasets.av_digits import senses
+from mmkit.datasets.av_digits.senses import AUDIO_SAMPLES, TOUCH_CELLS, TOUCH_STEPS
 
 BLANK, INK = np.zeros((28, 28), np.uint8), np.full((28, 28), 255, np.uint8)
 TONE = (8_000 * np.sin(np.arange(AUDIO_SAMPLES) / 3)).astype(np.int16)

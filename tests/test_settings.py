@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import mmkit
-from mmkit import settings
+from mmkit.ground import settings
 
 
 @pytest.fixture(autouse=True)

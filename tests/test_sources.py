@@ -17,7 +17,8 @@ import faults
 import numpy as np
 import pytest
 
-from mmkit import __main__, settings, sources
+from mmkit import __main__
+from mmkit.ground import settings, sources
 
 WHEEL = "mmkit_fake_data-1.0-py3-none-any.whl"
 CONTENT = np.random.default_rng(0).bytes(100_000)
@@ -69,7 +70,7 @@ def shop(tmp_path, monkeypatch):
     (pip / "__main__.py").write_text(FAKE_PIP)
     command = tmp_path / "command.py"
     command.write_text(
-        "import sys\nfrom mmkit import __main__, sources\n"
+        "import sys\nfrom mmkit import __main__\nfrom mmkit.ground import sources\n"
         f"sources._listed = lambda: {{'fake': sources.Source(**{row!r})}}\n"
         "sys.exit(__main__.main(sys.argv[1:]))\n"
     )
@@ -222,7 +223,7 @@ def test_who_waits_says_so(tmp_path, capsys):
     with sources.one_at_a_time(tmp_path / "lock", "fake"):
         child = faults.start(
             "-c",
-            "import sys; from pathlib import Path; from mmkit import sources\n"
+            "import sys; from pathlib import Path; from mmkit.ground import sources\n"
             "with sources.one_at_a_time(Path(sys.argv[1]), 'fake'): pass",
             tmp_path / "lock",
             env=faults.environment(tmp_path),

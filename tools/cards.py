@@ -19,8 +19,9 @@ with mmkit.quiet_imports():
     import tensorflow_datasets as tfds
 
     import mmkit.datasets
-    from mmkit import pipelines, plots
-    from mmkit.datasets.watch import EXERCISES, RATE, read_recordings
+    from mmkit.datasets.av_digits import mel_spectrogram
+    from mmkit.datasets.watch.builder import EXERCISES, RATE, read_recordings
+    from mmkit.lesson import plots
 
 DATA = Path(__file__).resolve().parents[1] / "data"
 SHOWN = (0, 2, 4, 7, 9)
@@ -51,7 +52,7 @@ def draw_digits(rows: list[dict]) -> None:
 def draw_av_digits(rows: list[dict], clean: dict[int, np.ndarray]) -> None:
     """An example of each shown class: seen, heard and felt, under what the first and the last were made from."""
     chosen = [next(row for row in rows if row["label"] == digit) for digit in SHOWN]
-    spectrogram = pipelines.mel_spectrogram()
+    spectrogram = mel_spectrogram()
     figure, axes = plt.subplots(5, len(SHOWN), figsize=(7, 7.4), height_ratios=(1, 1, 1, 1, 1.5))
     names = ("picture\n(MNIST)", "image", "audio\n(spectrogram)", "embossed digit\n(MNIST)", "touch")
     for row_axes, name in zip(axes, names, strict=True):

@@ -9,15 +9,15 @@ from pathlib import Path
 
 import tensorflow_datasets as tfds
 
-from mmkit import settings, sources
 from mmkit.datasets.av_digits import AvDigits
 from mmkit.datasets.digits import Digits
 from mmkit.datasets.emoji import Emoji
 from mmkit.datasets.intents import Intents
 from mmkit.datasets.reviews import Reviews
 from mmkit.datasets.watch import Watch
+from mmkit.ground import settings, sources
 
-__all__ = ["AvDigits", "Digits", "Emoji", "Intents", "Reviews", "Watch", "names", "prepare"]
+__all__ = ["AvDigits", "Digits", "Emoji", "Intents", "Reviews", "Watch", "build", "names"]
 
 # TFDS warns of a name of its own that it still uses itself: nothing that a reader of a lesson could act on.
 logging.getLogger("absl").addFilter(lambda record: "FeatureConnector.dtype" not in record.getMessage())
@@ -37,14 +37,14 @@ def names() -> list[str]:
     return list(_BUILDERS)
 
 
-def prepare(name: str) -> Path:
+def build(name: str) -> Path:
     """Builds data set `name` in the configuration of this run's profile, unless it is there.
 
     Returns:
         The folder that holds it.
 
     Raises:
-        mmkit.sources.SourceError: if there is no such data set, or it cannot be built.
+        mmkit.ground.sources.SourceError: if there is no such data set, or it cannot be built.
     """
     if name not in _BUILDERS:
         raise sources.SourceError(f"there is no data set called {name!r}: choose from {', '.join(names())}")

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow_datasets as tfds
 
-from mmkit import settings, sources
+from mmkit.ground import settings, sources
 
 
 class KitBuilder(tfds.core.GeneratorBasedBuilder):
@@ -19,11 +19,11 @@ class KitBuilder(tfds.core.GeneratorBasedBuilder):
     Processes that prepare the same data set at once wait for one another; what a killed one left is removed.
 
     Attributes:
-        SOURCES: from a configuration's name to the sources (`mmkit.sources`) that it is built from.
+        SOURCES: from a configuration's name to the sources (`mmkit.ground.sources`) that it is built from.
     """
 
     SOURCES: dict[str, tuple[str, ...]] = {}
-    _checksums_path = None  # TFDS would look for a file of checksums: here mmkit.sources keeps them
+    _checksums_path = None  # TFDS would look for a file of checksums: here mmkit.ground.sources keeps them
 
     def __init__(self, *, data_dir: str | os.PathLike | None = None, **kwargs) -> None:
         folder = data_dir or os.environ.get("TFDS_DATA_DIR") or settings.cache_dir() / "tfds"
@@ -33,7 +33,7 @@ class KitBuilder(tfds.core.GeneratorBasedBuilder):
         """Builds the data set unless it is there, or is there with files cut short. Arguments as in TFDS.
 
         Raises:
-            mmkit.sources.SourceError: if its sources cannot be had or its folder cannot be written.
+            mmkit.ground.sources.SourceError: if its sources cannot be had or its folder cannot be written.
         """
         if self.is_prepared():
             return super().download_and_prepare(**kwargs)
@@ -75,7 +75,7 @@ class KitBuilder(tfds.core.GeneratorBasedBuilder):
         """The examples of one of TFDS's own data sets, for a full configuration.
 
         Raises:
-            mmkit.sources.SourceError: if it is not there and cannot be downloaded.
+            mmkit.ground.sources.SourceError: if it is not there and cannot be downloaded.
         """
         if settings.offline() and not tfds.builder(name, data_dir=self._data_dir_root).data_path.exists():
             raise sources.SourceError(f"{name} is not in {self._data_dir_root} and MMKIT_OFFLINE is set: unset it")

@@ -5,27 +5,18 @@ Presence is a dict from name to booleans: `(batch,)`, whether the example has th
 of its tokens are there. What is absent cannot change a layer's output, whatever its array holds.
 """
 
-from mmkit.layers.adaptive import OGMGE, MixtureOfExpertsFusion
-from mmkit.layers.attention import (
-    BottleneckFusion,
-    CrossModalAttention,
-    FusionTransformer,
-    ModalityEmbedding,
-    PerceiverFusion,
-)
-from mmkit.layers.branches import Conv2DBranch, LSTMBranch, TabularBranch
-from mmkit.layers.fusion import (
-    ConcatFusion,
-    ConvLSTMFusion,
-    DeepFusion,
-    FiLMFusion,
-    FusionLayer,
-    GatedFusion,
-    ModalityDropout,
-    SumFusion,
-)
-from mmkit.layers.tensor import LowRankFusion, TensorFusion
-from mmkit.layers.text import BertTextBranch
+from mmkit.layers.attention import BottleneckFusion, CrossModalAttention, FusionTransformer, PerceiverFusion
+from mmkit.layers.balancing import OGMGE, UncertaintyWeighting
+from mmkit.layers.base import FusionLayer
+from mmkit.layers.bert_branch import BertTextBranch
+from mmkit.layers.conv2d_branch import Conv2DBranch
+from mmkit.layers.conv_lstm import ConvLSTMFusion
+from mmkit.layers.experts import MixtureOfExpertsFusion
+from mmkit.layers.fusion import ConcatFusion, DeepFusion, FiLMFusion, GatedFusion, SumFusion
+from mmkit.layers.lstm_branch import LSTMBranch
+from mmkit.layers.modalities import ModalityDropout, ModalityEmbedding
+from mmkit.layers.products import LowRankFusion, TensorFusion
+from mmkit.layers.tabular_branch import TabularBranch
 
 __all__ = [
     "OGMGE",
@@ -49,4 +40,5 @@ __all__ = [
     "SumFusion",
     "TabularBranch",
     "TensorFusion",
+    "UncertaintyWeighting",
 ]

@@ -7,59 +7,8 @@ import keras
 from keras import ops
 
 from mmkit.layers import masks
-from mmkit.layers.fusion import FusionLayer, check_positive, dense_for_each
-
-
-@keras.saving.register_keras_serializable("mmkit")
-class ModalityEmbedding(keras.layers.Layer):
-    """Adds to every vector or token a learned vector that says which modality it comes from.
-
-    Call arguments:
-        features, mask: as `FusionLayer`.
-
-    Returns:
-        The features, zeros where absent: a dict. Masks are handed on.
-
-    Raises:
-        ValueError: as `FusionLayer`.
-
-    Source: Devlin, Chang, Lee and Toutanova (2019), BERT (segment embeddings); Su et al. (2020), VL-BERT.
-    """
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.supports_masking = True
-
-    def build(self, features_shape: Mapping[str, Sequence[int | None]]) -> None:
-        self.names = masks.check_names("ModalityEmbedding", features_shape)
-        self.embeddings = {}
-        for name in self.names:
-            shape = features_shape[name]
-            masks.check_shape("ModalityEmbedding", name, shape, (2, 3))
-            self.embeddings[name] = self.add_weight(
-                shape=(shape[-1],), initializer=keras.initializers.RandomNormal(stddev=0.02), name=name
-            )
-
-    def call(
-        self, features: Mapping[str, Any], mask: Mapping[str, Any] | None = None, training: bool | None = None
-    ) -> dict[str, Any]:
-        masks.check_names("ModalityEmbedding", features, self.names)
-        for name, embedding in self.embeddings.items():
-            masks.check_shape("ModalityEmbedding", name, features[name].shape, (2, 3), embedding.shape[0])
-        given = masks.check_masks("ModalityEmbedding", features, mask)
-        return {
-            name: masks.keep(
-                ops.cast(features[name], self.compute_dtype) + ops.cast(self.embeddings[name], self.compute_dtype),
-                given.get(name),
-            )
-            for name in self.names
-        }
-
-    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
-        return previous_mask
-
-    def compute_output_shape(self, features_shape: Mapping[str, Sequence[int | None]]) -> dict[str, tuple]:
-        return {name: tuple(features_shape[name]) for name in sorted(features_shape)}
+from mmkit.layers.base import FusionLayer, check_positive, dense_for_each
+from mmkit.layers.modalities import ModalityEmbedding
 
 
 def positions(time: Any, units: int) -> Any:

@@ -1,7 +1,7 @@
 """`make test-jax`: the layers and the losses on Keras's JAX backend.
 
 Makes `.venv-jax` with JAX beside the locked packages, and runs in it the tests of what is written in `keras.ops` alone:
-`mmkit.layers` and `mmkit.losses`. JAX compiles each step anew, so the first run takes long; what it compiled is kept in
+`mmkit.layers`. JAX compiles each step anew, so the first run takes long; what it compiled is kept in
 the environment, and the next runs are quicker.
 
     python tests/on_jax/run.py            all of that
@@ -40,10 +40,10 @@ def settings() -> dict[str, str]:
 
 def check_import(python: Path) -> None:
     """Ends the run with an error if the layers load TensorFlow when Keras does not use it."""
-    code = "import sys, mmkit.layers, mmkit.losses; sys.exit('tensorflow' in sys.modules)"
+    code = "import sys, mmkit.layers; sys.exit('tensorflow' in sys.modules)"
     environment = {**elsewhere.os.environ, **settings(), "PYTHONPATH": str(elsewhere.ROOT)}
     if subprocess.run([python, "-c", code], env=environment).returncode:
-        sys.exit("On JAX, mmkit.layers and mmkit.losses do not import, or load TensorFlow, which they must not need.")
+        sys.exit("On JAX, mmkit.layers does not import, or loads TensorFlow, which it must not need.")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,5 @@
+"""`reviews`: reviews of food."""
+
+from mmkit.datasets.reviews.builder import Reviews
+
+__all__ = ["Reviews"]

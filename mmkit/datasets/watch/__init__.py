@@ -1,0 +1,5 @@
+"""`watch`: a watch's motion sensors."""
+
+from mmkit.datasets.watch.builder import Watch
+
+__all__ = ["Watch"]

@@ -1,0 +1,78 @@
+"""The few switches of the kit. Each is an environment variable, read when it is asked for.
+
+| variable        | default                                    | what it does                                     |
+|-----------------|--------------------------------------------|--------------------------------------------------|
+| `MMKIT_SEED`    | `0`                                        | the seed of every lesson                         |
+| `MMKIT_PROFILE` | `small`                                    | `full`: the full data sets and longer training   |
+| `MMKIT_CACHE`   | `data/cache` of a checkout, else           | where downloads and prepared data sets are kept  |
+|                 | `~/.cache/mmkit`                           |                                                  |
+| `MMKIT_OFFLINE` | not set                                    | `1`: never try the network                       |
+"""
+
+import os
+from pathlib import Path
+from typing import TypeVar
+
+PROFILES = ("small", "full")
+Choice = TypeVar("Choice")
+
+
+class SettingError(ValueError):
+    """An environment variable of the kit holds what it must not. The message is one line that says what it may hold."""
+
+
+def seed() -> int:
+    """The seed of this run, a whole number from 0 to 2**32 - 1, from `MMKIT_SEED` (default 0).
+
+    Raises:
+        SettingError: if `MMKIT_SEED` is not such a number.
+    """
+    text = os.environ.get("MMKIT_SEED", "0")
+    if not (text.isascii() and text.isdigit() and int(text) < 2**32):
+        raise SettingError(f"MMKIT_SEED is {text!r}: set it to a whole number from 0 to 4294967295, or unset it")
+    return int(text)
+
+
+def profile() -> str:
+    """The profile of this run, "small" or "full", from `MMKIT_PROFILE` (default "small").
+
+    It is also the name of the configuration to load: `tfds.load(f"av_digits/{mmkit.profile()}")`.
+
+    Raises:
+        SettingError: if `MMKIT_PROFILE` names no profile.
+    """
+    name = os.environ.get("MMKIT_PROFILE", "small")
+    if name not in PROFILES:
+        raise SettingError(f"MMKIT_PROFILE is {name!r}: set it to one of {', '.join(PROFILES)}, or unset it")
+    return name
+
+
+def by_profile(*, small: Choice, full: Choice) -> Choice:
+    """The value for the profile of this run: `EPOCHS = mmkit.by_profile(small=8, full=40)`."""
+    return {"small": small, "full": full}[profile()]
+
+
+def checkout() -> Path | None:
+    """The folder of the kit's repository if mmkit runs from a checkout, else None."""
+    folder = Path(__file__).resolve().parents[2]
+    return folder if (folder / "data" / "sources.toml").is_file() else None
+
+
+def cache_dir() -> Path:
+    """The folder that holds downloads and prepared data sets; it need not exist yet."""
+    if os.environ.get("MMKIT_CACHE"):
+        return Path(os.environ["MMKIT_CACHE"]).expanduser().resolve()
+    folder = checkout()
+    return folder / "data" / "cache" if folder else Path.home() / ".cache" / "mmkit"
+
+
+def offline() -> bool:
+    """Whether `MMKIT_OFFLINE` forbids the network.
+
+    Raises:
+        SettingError: if `MMKIT_OFFLINE` is neither 0 nor 1.
+    """
+    text = os.environ.get("MMKIT_OFFLINE", "") or "0"
+    if text not in ("0", "1"):
+        raise SettingError(f"MMKIT_OFFLINE is {text!r}: set it to 1 or 0, or unset it")
+    return text == "1"
