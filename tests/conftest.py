@@ -1,15 +1,11 @@
-"""What several tests share: the notebook tools on the path, and a small course to try them on."""
+"""What several tests share: a small course to try the notebook tools on."""
 
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "tools"))
-
-from nbtools.again import pytest_collection_modifyitems  # noqa: E402, F401
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ from pathlib import Path
 
 FORMAT = "1"  # another one makes every lesson stale
 KIT, DATASETS = "mmkit", "mmkit.datasets"
-LOOK = ("mmkit.plots", "mmkit.exercises", "mmkit.lesson.plots", "mmkit.lesson.grade", "mmkit.lesson.drawings")
+LOOK = ("mmkit.lesson.plots", "mmkit.lesson.exercises")  # modules that only show
 LOOK_PACKAGES = {"matplotlib", "ipython", "tqdm"}
 ALWAYS = {"tensorflow", "keras", "numpy"}
 DISTRIBUTIONS = {  # of imports whose package has another name
@@ -80,6 +80,12 @@ def _says_nothing(node: object) -> bool:
 
 def digest(*texts: str) -> str:
     return hashlib.sha256("\0".join(texts).encode()).hexdigest()[:10]
+
+
+def title(key: Key) -> str:
+    """How a definition is called in a fingerprint."""
+    module = key[0].removeprefix(f"{KIT}.")
+    return f"{module}.{key[1]}" if key[1] else f"{module}, when imported"
 
 
 class _References(ast.NodeVisitor):
@@ -216,8 +222,9 @@ class _Module:
         calls: what is called then, each with the name of the definition that it decorates, if it does.
     """
 
-    def __init__(self, name: str, package: str, body: list[ast.stmt]) -> None:
-        self.name, self.package = name, package
+    def __init__(self, name: str, package: str, path: Path) -> None:
+        self.name, self.package, self.path = name, package, path
+        self.body = body = ast.parse(path.read_text(encoding="utf-8")).body
         self.defined: dict[str, list[ast.stmt]] = {}
         self.calls: list[tuple[str, tuple[str, ...]]] = []
         self.imports = _Imports.of((one for node in body for one in _run_by_import(node)), package)
@@ -261,8 +268,7 @@ class Kit:
         for path in sorted((root / KIT).rglob("*.py")):
             *above, last = path.relative_to(root).with_suffix("").parts
             name = ".".join(above if last == "__init__" else [*above, last])
-            body = ast.parse(path.read_text(encoding="utf-8")).body
-            self.modules[name] = _Module(name, ".".join(above), body)
+            self.modules[name] = _Module(name, ".".join(above), path)
         self.sources = tomllib.loads((root / "data" / "sources.toml").read_text(encoding="utf-8"))
         lock = (root / "requirements.lock").read_text(encoding="utf-8")
         self.pins: dict[str, str] = {}
@@ -303,17 +309,29 @@ class Kit:
         parts |= self._hashes(reach.keys)
         for name in sorted(reach.texts & set(self.sources)):
             row = self.sources[name]
-            parts[f"source {name}"] = digest(json.dumps([row[key] for key in ("package", "version", "sha256", "members")]))
+            parts[f"source {name}"] = digest(
+                json.dumps([row[pin] for pin in ("package", "version", "sha256", "members")])
+            )
         parts |= {f"package {name}": self.pins[name] for name in sorted(reach.packages - LOOK_PACKAGES)}
         shown = self._hashes(look.keys) | {name: self.pins[name] for name in sorted(reach.packages & LOOK_PACKAGES)}
         return Fingerprint(parts, digest(json.dumps(shown)), frozenset(reach.keys | look.keys))
 
     def _hashes(self, keys: Iterable[Key]) -> dict[str, str]:
-        short = {key: key[0].removeprefix(f"{KIT}.") for key in sorted(keys)}
-        return {
-            f"{module}.{key[1]}" if key[1] else f"{module}, when imported": self.read(key).hash
-            for key, module in short.items()
-        }
+        return {title(key): self.read(key).hash for key in sorted(keys)}
+
+    def ran(self, lines: Mapping[str, Iterable[int]]) -> set[Key]:
+        """The functions, and the classes with a method, of which lines were run: `lines` by the path of a file."""
+        found = set()
+        for module in self.modules.values():
+            run = set(lines.get(str(module.path), ()))
+            for node in module.body:
+                if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+                    bodies = [
+                        one.body for one in ast.walk(node) if isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef)
+                    ]
+                    inside = {line for body in bodies for line in range(body[0].lineno, body[-1].end_lineno + 1)}
+                    found |= {(module.name, node.name)} if run & inside else set()
+        return found
 
 
 class _Reach:
@@ -339,9 +357,12 @@ class _Reach:
         for name in imports.loaded:
             self._load(name)
         self._import(imports.loaded)
-        for chain in references.chains | {("*",)}:
-            self._enter(self._resolve(chain, imports, module))
-        self.texts |= references.texts | {re.split("[/:]", text, maxsplit=1)[0] for text in references.texts}
+        found = {key for chain in {*references.chains, ("*",)} for key in self._resolve(chain, imports, module)}
+        if module and module.name == DATASETS:  # it lists them all: one of them is reached by its name elsewhere
+            found -= set(self.kit.builders.values())
+        else:
+            self.texts |= references.texts | {re.split("[/:]", text, maxsplit=1)[0] for text in references.texts}
+        self._enter(found)
         if DATASETS in self._loaded:
             self._enter({self.kit.builders[name] for name in self.texts & set(self.kit.builders)})
 
