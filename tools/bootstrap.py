@@ -31,12 +31,21 @@ STAMP = "mmkit-stamp"  # a file in the environment: says that it is ours, and on
 # What pip says when it fails, and what to do about it; the first that fits.
 REMEDIES = (
     ("No space left", "the disk is full: free 6 GB, then try again"),
-    ("DO NOT MATCH THE HASHES", "a download is not the file that the lock names: try again; if it fails again, ask who "
-                                "runs your package index or proxy"),
-    ("Retrying (Retry", "pip cannot reach its package index: go online, or set your network's proxy or index with "
-                        "`pip config`, then try again"),
-    ("from versions:", "pip finds no such package for this machine: on Windows use WSL, else try another Python from "
-                       "3.11 to 3.13 with PYTHON=python3.12"),
+    (
+        "DO NOT MATCH THE HASHES",
+        "a download is not the file that the lock names: try again; if it fails again, ask who "
+        "runs your package index or proxy",
+    ),
+    (
+        "Retrying (Retry",
+        "pip cannot reach its package index: go online, or set your network's proxy or index with "
+        "`pip config`, then try again",
+    ),
+    (
+        "from versions:",
+        "pip finds no such package for this machine: on Windows use WSL, else try another Python from "
+        "3.11 to 3.13 with PYTHON=python3.12",
+    ),
 )
 
 
@@ -65,8 +74,10 @@ def check_notebook(number):
     paths += glob.glob(os.path.join(ROOT, "notebooks", "*", "[0-9][0-9]_*.ipynb"))
     numbers = sorted(os.path.basename(path)[:2] for path in paths)
     if number not in numbers:
-        raise SetupError("there is no notebook NB=%s: choose one of %s, as in `make run NB=%s`"
-                         % (number, ", ".join(numbers), numbers[-1] if numbers else "04"))
+        raise SetupError(
+            "there is no notebook NB=%s: choose one of %s, as in `make run NB=%s`"
+            % (number, ", ".join(numbers), numbers[-1] if numbers else "04")
+        )
 
 
 def set_up(venv, lock, kit, loose=None):
@@ -89,8 +100,10 @@ def set_up(venv, lock, kit, loose=None):
             if lacks and kit:
                 install_kit(venv, turn)
     except (IOError, OSError) as error:
-        raise SetupError("cannot write %s (%s): make the folder writable or free space, then try again"
-                         % (error.filename or venv, error.strerror))
+        raise SetupError(
+            "cannot write %s (%s): make the folder writable or free space, then try again"
+            % (error.filename or venv, error.strerror)
+        )
 
 
 def missing(venv, lock, kit):
@@ -147,8 +160,10 @@ def check_python():
         import ensurepip  # noqa: F401
         import venv  # noqa: F401
     except ImportError:
-        raise SetupError("Python %s has no venv module: install it (Debian and Ubuntu: `sudo apt install "
-                         "python%s-venv`), then try again" % (python_version(), python_version()))
+        raise SetupError(
+            "Python %s has no venv module: install it (Debian and Ubuntu: `sudo apt install "
+            "python%s-venv`), then try again" % (python_version(), python_version())
+        )
 
 
 def runs(python):
@@ -210,8 +225,15 @@ def pip_install(venv):
 def command(words, turn):
     # The child holds our turn too: if we are killed and it is not, the next set-up waits until it has ended.
     environment = dict(os.environ, PIP_USER="0")
-    child = subprocess.Popen(words, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE,
-                             pass_fds=[turn.fileno()], universal_newlines=True)
+    child = subprocess.Popen(
+        words,
+        cwd=ROOT,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        pass_fds=[turn.fileno()],
+        universal_newlines=True,
+    )
     said = child.communicate()[1]
     if child.returncode:
         remedy = [text for sign, text in REMEDIES if sign in said]

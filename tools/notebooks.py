@@ -111,14 +111,13 @@ def store(project: Project, options: argparse.Namespace) -> int:
         try:
             course.install_for([lesson])
             measured = author.store(project, path)
+            print(f"{path.stem}: {_took(measured)}: stored in {project.relative(path)}")
+            for finding in lint(project, path):
+                print(finding)
+            replace(overview.map_path(project), overview.overview(project))
         except Problem as problem:
             print(problem, file=sys.stderr)
             failed += 1
-            continue
-        print(f"{path.stem}: {_took(measured)}: stored in {project.relative(path)}")
-        for finding in lint(project, path):
-            print(finding)
-        replace(overview.map_path(project), overview.overview(project))
     return 1 if failed else 0
 
 
@@ -158,7 +157,16 @@ def _pytest(course: Course, lessons: list[Lesson], *options: str) -> int:
     """Runs pytest on lessons, in this order, two at a time."""
     course.install_for(lessons)
     root = course.project.root
-    command = [sys.executable, "-m", "pytest", f"-n{WORKERS}", "--no-loadscope-reorder", f"--course={root}", *options]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        f"-n{WORKERS}",
+        "-rfEx",
+        "--no-loadscope-reorder",
+        f"--course={root}",
+        *options,
+    ]
     return subprocess.run([*command, *(str(lesson.path) for lesson in lessons)], cwd=root).returncode
 
 
