@@ -1,0 +1,16 @@
+"""The types that the layers' calls speak of."""
+
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+Tensor: TypeAlias = Any
+"""A tensor of the backend that Keras runs on, a symbolic one, or a NumPy array."""
+
+Shape: TypeAlias = tuple[int | None, ...]
+"""A tensor's shape, None for a size that is not known."""
+
+Features: TypeAlias = Mapping[str, Tensor]
+"""From a modality's name to its features, `(batch, units)` or `(batch, time, units)`."""
+
+Mask: TypeAlias = Mapping[str, Tensor | None]
+"""From a modality's name to booleans, `(batch,)` or `(batch, time)`; a modality left out, or None, is present."""
