@@ -26,7 +26,7 @@ setup: ## the virtual environment .venv, from the lock (PYTHON=python3.12 choose
 	@"$(PYTHON)" tools/bootstrap.py
 
 data: setup ## all data and pretrained weights, so that nothing needs the network afterwards (200 MB, ten minutes)
-	@$(PY) -m mmkit prepare
+	@[ -t 2 ] || export TQDM_DISABLE=1; $(PY) -m mmkit prepare
 
 lab: setup ## JupyterLab, open on the first notebook (LAB_OPTIONS="--no-browser --allow-root" passes options on)
 	@$(PY) -m jupyter lab $(LAB_OPTIONS) notebooks/00_start_here.ipynb

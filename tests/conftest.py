@@ -1,11 +1,24 @@
 """What several tests share: a small course to try the notebook tools on."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def built() -> Callable[[str], Path]:
+    """Builds a data set of the kit in the user's cache, unless it is there: for tests that then read it offline."""
+
+    def build(name: str) -> Path:
+        from mmkit import datasets
+
+        return datasets.build(name)
+
+    return build
 
 
 @pytest.fixture

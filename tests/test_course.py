@@ -172,6 +172,14 @@ def test_test_course_runs_all_or_what_fits(course: Course, lesson: Path, started
     assert str(lesson) not in started[-1]
 
 
+def test_data_is_brought_for_the_lessons_that_name_it(course: Course, started) -> None:
+    assert notebooks.main(["test"], course.project) == 0
+    assert [words[1:] for words in started if "mmkit" in words] == []
+    assert notebooks.main(["test-course"], course.project) == 0
+    brought = [words[1:] for words in started if "mmkit" in words]
+    assert brought == [["-m", "mmkit", "fetch", "mnist"], ["-m", "mmkit", "prepare", "digits"]]
+
+
 def test_extras_are_installed_for_the_lessons_that_import_them(course: Course, lesson: Path, started) -> None:
     text = '[project.optional-dependencies]\nlab = ["no-such-lab"]\ndrift = ["no-such-river>=1"]\n'
     (course.project.root / "pyproject.toml").write_text(text, encoding="utf-8")

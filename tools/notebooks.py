@@ -84,7 +84,7 @@ def run(project: Project, options: argparse.Namespace) -> int:
 
     for path in _chosen(project, options.notebooks):
         course = Course(project)
-        course.install_for([course.lesson(path)])
+        course.bring_for([course.lesson(path)])
         nb = read(path)
         measured = author.run(project, nb, path, twice=options.twice)
         if options.twice:
@@ -109,7 +109,7 @@ def store(project: Project, options: argparse.Namespace) -> int:
     for lesson in lessons:
         path = lesson.path
         try:
-            course.install_for([lesson])
+            course.bring_for([lesson])
             measured = author.store(project, path)
             print(f"{path.stem}: {_took(measured)}: stored in {project.relative(path)}")
             for finding in lint(project, path):
@@ -155,7 +155,7 @@ def test_course(project: Project, options: argparse.Namespace) -> int:
 
 def _pytest(course: Course, lessons: list[Lesson], *options: str) -> int:
     """Runs pytest on lessons, in this order, two at a time."""
-    course.install_for(lessons)
+    course.bring_for(lessons)
     root = course.project.root
     command = [
         sys.executable,

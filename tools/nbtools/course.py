@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -102,16 +103,32 @@ class Course:
         first = int(said.stdout, 16) % max(1, len(lessons)) if said.returncode == 0 else 0
         return lessons[first:] + lessons[:first]
 
-    def install_for(self, lessons: list[Lesson]) -> None:
-        """Installs the extras of pyproject.toml, at the locked versions, that these lessons import."""
+    def bring_for(self, lessons: list[Lesson]) -> None:
+        """Brings what these lessons need before they run: extras of pyproject.toml, data sets, pretrained weights.
+
+        Raises:
+            Problem: if something cannot be brought; what and why has been said.
+        """
+        parts = {part for lesson in lessons for part in lesson.now.parts}
+        held = {key for lesson in lessons for key in lesson.now.definitions}
         table = tomllib.loads((self.project.root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
         for extra, lines in table.get("optional-dependencies", {}).items():
             names = {Requirement(line).name for line in lines}
-            wanted = any(f"package {name}" in lesson.now.parts for name in names for lesson in lessons)
-            if wanted and extra not in ("lab", "test") and not all(map(_is_installed, names)):
-                bootstrap = self.project.root / "tools" / "bootstrap.py"
-                if subprocess.run([sys.executable, bootstrap, "extra", extra]).returncode:
-                    raise Problem(f"the packages of {extra} are missing, which a lesson imports: see above")
+            wanted = extra not in ("lab", "test") and parts & {f"package {name}" for name in names}
+            if wanted and not all(map(_is_installed, names)):
+                self._call("tools/bootstrap.py", "extra", extra)
+        sets = sorted(name for name, key in self.kit.builders.items() if key in held)
+        sources = sorted(part.removeprefix("source ") for part in parts if part.startswith("source "))
+        for command, names in (("fetch", sources), ("prepare", sets)):
+            if names:
+                self._call("-m", "mmkit", command, *names)
+
+    def _call(self, *words: str) -> None:
+        quiet = {} if sys.stderr.isatty() else {"TQDM_DISABLE": "1"}
+        command = [sys.executable, *words]
+        done = subprocess.run(command, cwd=self.project.root, env=os.environ | quiet, stdout=subprocess.DEVNULL)
+        if done.returncode:
+            raise Problem(f"`{' '.join(words)}` failed, which the lessons need: see above")
 
 
 def difference(then: dict[str, str], now: dict[str, str]) -> str:

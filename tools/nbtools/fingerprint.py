@@ -287,6 +287,12 @@ class Kit:
                     found[re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()] = (module.name, name)
         return found
 
+    def distributions(self, imported: Iterable[str]) -> set[str]:
+        """The locked packages that hold these modules."""
+        first = {name.partition(".")[0] for name in imported}
+        found = {name for one in first for name in DISTRIBUTIONS.get(one, (one.lower().replace("_", "-"),))}
+        return found & set(self.pins)
+
     def read(self, key: Key) -> _Read:
         if key not in self._read:
             module = self.modules[key[0]]
@@ -356,7 +362,7 @@ class _Reach:
         """Adds what trees of `module` (None: of a lesson) refer to and import."""
         for name in imports.loaded:
             self._load(name)
-        self._import(imports.loaded)
+        self.packages |= self.kit.distributions(imports.loaded)
         found = {key for chain in {*references.chains, ("*",)} for key in self._resolve(chain, imports, module)}
         if module and module.name == DATASETS:  # it lists them all: one of them is reached by its name elsewhere
             found -= set(self.kit.builders.values())
@@ -372,18 +378,13 @@ class _Reach:
             self.keys.add(key)
             module, read = self.kit.modules[key[0]], self.kit.read(key)
             self._load(module.name)
-            self._import(module.imports.loaded)
+            self.packages |= self.kit.distributions(module.imports.loaded)
             self.follow(read.references, read.imports, module)
 
     def _enter(self, keys: set[Key]) -> None:
         shown = {key for key in keys if any(f"{key[0]}.".startswith(f"{one}.") for one in LOOK)}
         self.shown |= shown
         self.add(keys - shown)
-
-    def _import(self, names: Iterable[str]) -> None:
-        first = {name.partition(".")[0] for name in names}
-        self.packages |= {name for one in first for name in DISTRIBUTIONS.get(one, (one.lower().replace("_", "-"),))}
-        self.packages &= set(self.kit.pins)
 
     def _load(self, name: str) -> None:
         """Adds what is done when the module `name` is imported, and those around it and those that it imports."""
