@@ -109,7 +109,10 @@ KIT = {
             def example(self, source):
                 return source
         """,
-    "lesson/__init__.py": "from mmkit.lesson.claims import ClaimFailed, Claims",
+    "lesson/__init__.py": """
+        from mmkit.lesson import plots
+        from mmkit.lesson.claims import ClaimFailed, Claims
+        """,
     "lesson/claims.py": """
         class ClaimFailed(AssertionError):
             pass

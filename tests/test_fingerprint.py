@@ -279,6 +279,8 @@ def test_what_a_lesson_of_the_course_depends_on() -> None:
     assert not [name for name in digits if re.search("watch.builder|plots|quiet|minilm|exercises", name)]
     assert {"pretrained.minilm", "source minilm", "package keras-hub", "source food-reviews"} <= set(text)
     assert "source espeak" not in text
+    held = Course(Project()).lesson(Project().find("04")).now.definitions
+    assert {("mmkit.lesson.plots", "use_style"), ("mmkit.lesson.exercises", "grade")} <= held, "those are of the look"
 
 
 # ---- what is stored -----------------------------------------------------------------------------------------------

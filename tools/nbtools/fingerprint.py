@@ -415,10 +415,10 @@ class _Reach:
         if module is None:
             return set()
         name = path[0] if path else "*"
-        bound = module.imports.bound.get(name, []) if name != "*" else []
+        bound = [one for one in module.imports.bound.get(name, []) if one != (module.name, name) and name != "*"]
         if name in module.defined or bound:
             found = {(module.name, name)} if name in module.defined else set()
-            return found.union(*(self._attribute(one, path[1:]) for one in bound if one != (module.name, name)))
+            return found.union(*(self._attribute(one, path[1:]) for one in bound))
         if f"{module.name}.{name}" in self.kit.modules:
             return self._attribute((f"{module.name}.{name}", None), path[1:])
         if "__getattr__" in module.defined:  # it brings names from modules below, when they are asked for
