@@ -20,6 +20,7 @@ def take_kernel_options(layer: keras.layers.Layer, initializer: Any, regularizer
     layer.kernel_regularizer = keras.regularizers.get(regularizer)
 
 
+@keras.saving.register_keras_serializable("mmkit")
 class Anew(keras.initializers.Initializer):
     """An initializer that layers may share: each weight gets numbers of its own, unless a seed is given.
 
@@ -61,20 +62,26 @@ def kernel_config(layer: keras.layers.Layer) -> dict[str, Any]:
 
 
 def dtype_config(layer: keras.layers.Layer) -> dict[str, Any]:
-    """The dtype policies of a layer that has been quantized, in the form in which `get_config` returns them.
+    """What `get_config` of a layer that is made of Keras layers returns as its dtype, once some of them are quantized.
 
-    `model.quantize("int8")` gives the Keras layers inside `layer` policies of their own, so a saved file must hold one
-    for each of them. A layer that is not quantized has one policy for all: the result is empty.
+    `model.quantize` changes the dtype policy of each inner layer, which the outer layer's own policy does not tell.
+    So the outer layer stores a map from the inner layers' paths to their policies, and hands it to them when it is
+    made anew. Empty if nothing is quantized.
     """
-    own = layer.dtype_policy
-    own = own.default_policy if isinstance(own, keras.dtype_policies.DTypePolicyMap) else own
-    policies = keras.dtype_policies.DTypePolicyMap(default_policy=own.name)
-    for part in layer._flatten_layers(include_self=False):
-        if part.quantization_mode is not None:
-            policy = part.dtype_policy
-            mapped = isinstance(policy, keras.dtype_policies.DTypePolicyMap)
-            policies[part.path] = policy[part.path] if mapped else policy
-    return {"dtype": keras.dtype_policies.serialize(policies)} if policies else {}
+    policies = {}
+    for inner in layer._flatten_layers(include_self=False):
+        if inner.quantization_mode is not None:
+            policy = inner.dtype_policy
+            if isinstance(policy, keras.dtype_policies.DTypePolicyMap):
+                policy = policy[inner.path]
+            place = layer.name + inner.path.removeprefix(layer.path)  # wherever the layer itself is built
+            policies[f"(.*/)?{re.escape(place)}"] = policy
+    if not policies:
+        return {}
+    default = layer.dtype_policy
+    if isinstance(default, keras.dtype_policies.DTypePolicyMap):
+        default = default.default_policy
+    return {"dtype": keras.saving.serialize_keras_object(keras.dtype_policies.DTypePolicyMap(default, policies))}
 
 
 def drawn_apart(initializer: Any, count: int, axis: int) -> Callable[..., Tensor]:

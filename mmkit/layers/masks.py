@@ -139,11 +139,13 @@ def is_present(mask: Tensor | None) -> Tensor | None:
 
 
 def per_step(mask: Tensor, tokens: Tensor) -> Tensor:
-    """A mask of either shape as `(batch, time)` booleans, for `tokens` `(batch, time, ...)`."""
+    """A mask of either shape as `(batch, time)` booleans, for `tokens` `(batch, time, ...)`; time may be unknown."""
     mask = ops.cast(mask, "bool")
     if len(mask.shape) == 2:
         return mask
-    return ops.logical_and(ops.expand_dims(mask, 1), ops.ones_like(tokens[:, :, 0], dtype="bool"))
+    while len(tokens.shape) > 2:
+        tokens = tokens[..., 0]
+    return ops.logical_and(ops.expand_dims(mask, 1), ops.ones_like(tokens, dtype="bool"))
 
 
 def mean_over_time(tokens: Tensor, mask: Tensor | None) -> Tensor:
