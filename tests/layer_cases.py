@@ -72,9 +72,9 @@ class Case:
 
     def call(self, layer: keras.layers.Layer, features: dict, mask: dict | None = None, training: bool = False) -> list:
         """The layer's results as a list of tensors; a layer that takes labels gets those of `labels_of`."""
+        options = {"labels": self.labels_of(features)} if self.labels else {}
         if set(self.shapes) == {"x"}:
             features, mask = features["x"], None if mask is None else mask["x"]
-        options = {"labels": self.labels_of(features)} if self.labels else {}
         return keras.tree.flatten(called(layer, features, mask=mask, training=training, **options))
 
     def labels_of(self, features: dict) -> np.ndarray | keras.KerasTensor:
@@ -89,21 +89,18 @@ class Case:
         labels = [self.labels_of(features)] if self.labels else []
         return [*features.values(), *(mask or {}).values(), *labels]
 
-    def model(self, with_mask: bool = True) -> keras.Model:
-        """The layer in a functional model, batch size and the time of sequences unknown."""
+    def model(self, prefix: str = "") -> keras.Model:
+        """The layer in a functional model, batch size and the time of sequences unknown; `prefix` of inputs' names."""
         inputs, mask = {}, {}
         for name, shape in self.shapes.items():
             timed = name in self.sequences
             kind = "int32" if self.vocabulary else None
-            inputs[name] = keras.Input((None, *shape[1:]) if timed else shape, name=name, dtype=kind)
-            if with_mask:
-                mask[name] = keras.Input((None,) if timed else (), dtype="bool", name=f"{name}_mask")
-        if not self.labels:
-            outputs = self.call(self.make(), inputs, mask or None)
-            return keras.Model([*inputs.values(), *mask.values()], outputs)
-        labels = self.labels_of(inputs)
-        outputs = self.make()(inputs, mask=mask or None, labels=labels)
-        return keras.Model([*inputs.values(), *mask.values(), labels], outputs)
+            inputs[name] = keras.Input((None, *shape[1:]) if timed else shape, name=prefix + name, dtype=kind)
+            mask[name] = keras.Input((None,) if timed else (), dtype="bool", name=f"{prefix}{name}_mask")
+        labels = {"labels": self.labels_of(inputs)} if self.labels else {}
+        features, masks = (inputs["x"], mask["x"]) if set(self.shapes) == {"x"} else (inputs, mask)
+        outputs = self.make()(features, mask=masks, **labels)
+        return keras.Model([*inputs.values(), *mask.values(), *labels.values()], keras.tree.flatten(outputs))
 
 
 def text_branch(units: int, **options) -> layers.BertTextBranch:
