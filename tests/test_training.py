@@ -210,6 +210,26 @@ def test_contrastive_losses_are_the_same_under_half_precision_scores_and_do_not_
     np.testing.assert_allclose(found, loss(pair, scores.astype("float32")), rtol=1e-6)
 
 
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
+def test_nt_xent_trains_a_model_on_batches_of_any_size(policy):
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        views = keras.Input((5,))
+        z = keras.layers.Dense(4)(views)
+        model = keras.Model(views, Similarity(0.5)([z, z]))
+    finally:
+        keras.config.set_dtype_policy(before)
+    model.compile(keras.optimizers.Adam(0.05), nt_xent)
+    random = np.random.default_rng(10)
+    x = np.repeat(random.normal(size=(15, 5)), 2, axis=0) + 0.1 * random.normal(size=(30, 5))
+    pair = np.arange(30) // 2
+    losses = model.fit(x, pair, batch_size=20, epochs=20, shuffle=False, verbose=0).history["loss"]
+    assert losses[-1] < losses[0] - 0.05
+    expected = np.mean(nt_xent(pair, model(x)))
+    assert model.evaluate(x, pair, batch_size=30, verbose=0) == pytest.approx(expected, rel=1e-2)
+
+
 def test_a_temperature_is_learned_and_held_and_saved(tmp_path):
     random = np.random.default_rng(7)
     x = random.normal(size=(64, 5)).astype("float32")
