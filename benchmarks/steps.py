@@ -23,7 +23,9 @@ def run(quick: bool, folder: Path) -> dict:
     for model in MODELS:
         path = str(folder / f"{model}.npz")
         harness.in_fresh_process("steps", {"framework": "keras", "model": model, "reference": path})
-        apart[model] = harness.in_fresh_process("steps", {"framework": "torch", "model": model, "reference": path})
+        case = {"framework": "torch", "model": model, "reference": path}
+        twins = [harness.in_fresh_process("steps", case | {"tuned": tuned}) for tuned in (False, True)]
+        apart[model] = {what: max(twin[what] for twin in twins) for what in twins[0]}
         if max(apart[model].values()) > AGREE:
             raise RuntimeError(f"{model}: Keras and PyTorch differ by {apart[model]}, allowed is {AGREE}")
     cases = {
@@ -82,8 +84,8 @@ def _torch(name: str, batch: int, epochs: int, tuned: bool, reference: str | Non
 
     torch.set_num_threads(harness.threads())
     if reference:
-        return peers.check_reference(name, Path(reference))
-    model, start = peers.make(name), harness.peak_memory()
+        return peers.check_reference(name, Path(reference), lean=tuned)
+    model, start = peers.make(name, lean=tuned), harness.peak_memory()
     rows, labels = rows_and_labels(name, EXAMPLES)
     rows, labels = peers.tensors(rows, channels_last=tuned), torch.from_numpy(labels)
     if tuned:
