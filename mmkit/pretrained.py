@@ -11,6 +11,7 @@ is an error. `data/weights.md` says where the weights come from.
 """
 
 import collections
+import functools
 import json
 import pickle
 import struct
@@ -118,7 +119,9 @@ def minilm_preprocessor(sequence_length: int = 64) -> Any:
 
     Returns:
         A `keras_hub.models.BertTextClassifierPreprocessor`: called with texts it gives a dict of `token_ids`,
-        `segment_ids` and `padding_mask`, each `(batch, sequence_length)`. Its `tokenizer` gives the pieces alone.
+        `segment_ids` and `padding_mask`, each `(batch, sequence_length)`. Its `tokenizer` gives the pieces alone. They
+        are those of the tokenizer that the weights were trained with, but that a mark such as "[MASK]" in a text is
+        text, and that characters which came to Unicode since count as what they are.
 
     Raises:
         SourceError, WeightsError: as `minilm`.
@@ -128,8 +131,54 @@ def minilm_preprocessor(sequence_length: int = 64) -> Any:
     vocabulary = path.read_text(encoding="utf-8").splitlines()
     if len(vocabulary) != 30522 or "[CLS]" not in vocabulary:
         raise WeightsError(_wrong(path, f"{len(vocabulary)} word pieces instead of 30522"))
-    tokenizer = keras_hub.models.BertTokenizer(vocabulary=vocabulary, lowercase=True, strip_accents=True)
+    tokenizer = _tokenizer_kind()(vocabulary=vocabulary)
     return keras_hub.models.BertTextClassifierPreprocessor(tokenizer, sequence_length=sequence_length)
+
+
+@functools.cache
+def _tokenizer_kind() -> type:
+    """keras-hub's tokenizer of BERT with the words cut as the weights were trained on.
+
+    keras-hub 0.32 departs from that beyond ASCII: it takes spaces such as U+00A0 for letters, splits words at soft
+    hyphens, spells characters such as one half out, puts Korean syllables together again after it took them apart, and
+    gives up on words of over 100 bytes in place of 100 characters. Each makes words that the vocabulary does not hold.
+    """
+    models = hub().models
+    import tensorflow as tf
+    import tensorflow_text as tf_text
+
+    chinese = r"\x{3400}-\x{4DBF}\x{4E00}-\x{9FFF}\x{F900}-\x{FAFF}"
+    chinese += r"\x{20000}-\x{2A6DF}\x{2A700}-\x{2CEAF}\x{2F800}-\x{2FA1F}"
+    punctuation = r"!-/:-@\[-`{-~\p{P}"
+
+    @keras.saving.register_keras_serializable("mmkit")
+    class UncasedBertTokenizer(models.BertTokenizer):
+        def set_vocabulary(self, vocabulary: Any) -> None:
+            super().set_vocabulary(vocabulary)
+            if self.vocabulary is not None:
+                self._pieces = tf_text.FastWordpieceTokenizer(
+                    self.vocabulary, token_out_type=tf.int32, max_bytes_per_word=400, no_pretokenization=True
+                )
+
+        def tokenize(self, inputs: Any) -> Any:
+            texts = tf.convert_to_tensor(inputs, tf.string)
+            pieces = self._pieces.tokenize(_words(texts if texts.shape.rank else texts[None])).merge_dims(-2, -1)
+            return pieces if texts.shape.rank else pieces[0]
+
+    def _words(texts: Any) -> Any:
+        """The words and the punctuation of each text: `(batch, words)`, ragged."""
+        texts = tf.strings.regex_replace(texts, r"[\t\n\r]", " ")
+        texts = tf.strings.regex_replace(texts, r"[\p{Cc}\p{Cf}\p{Co}\x{FFFD}]", "")
+        texts = tf.strings.regex_replace(texts, r"\p{Z}", " ")
+        texts = tf.strings.regex_replace(texts, f"([{chinese}])", r" \1 ")
+        texts = tf.strings.regex_replace(tf_text.normalize_utf8(texts, "NFD"), r"\p{Mn}", "")
+        texts = tf.strings.regex_replace(texts, "\N{GREEK CAPITAL LETTER SIGMA}", "\N{GREEK SMALL LETTER SIGMA}")
+        texts = tf.strings.lower(tf.strings.lower(texts), encoding="utf-8")  # ASCII first: else the locale has a say
+        words = tf.strings.split(tf.strings.regex_replace(texts, f"([{punctuation}])", r" \1 "))
+        length = tf.strings.length(words.flat_values, unit="UTF8_CHAR")
+        return words.with_flat_values(tf.where(length > 100, "[UNK]", words.flat_values))
+
+    return UncasedBertTokenizer
 
 
 def _name_in_bert(path: str) -> tuple[str, Any]:

@@ -80,7 +80,8 @@ def dtype_config(layer: keras.layers.Layer) -> dict[str, Any]:
     default = layer.dtype_policy
     if isinstance(default, keras.dtype_policies.DTypePolicyMap):
         default = default.default_policy
-    return {"dtype": keras.saving.serialize_keras_object(keras.dtype_policies.DTypePolicyMap(default, policies))}
+    policy = keras.dtype_policies.DTypePolicyMap(default.name, policies)  # by name: Keras stores it as it is given
+    return {"dtype": keras.dtype_policies.serialize(policy)}
 
 
 def drawn_apart(initializer: Any, count: int, axis: int) -> Callable[..., Tensor]:
