@@ -11,7 +11,7 @@ from keras import ops
 from mmkit import pretrained
 from mmkit.layers import masks
 from mmkit.layers.base import check_positive
-from mmkit.layers.kernels import dtype_config, inner_options, kernel_config, take_kernel_options
+from mmkit.layers.kernels import dtype_config, inner_options, kernel_config, settle_dtypes, take_kernel_options
 from mmkit.layers.types import Shape, Tensor
 
 POOLINGS = ("cls", "mean", "attention")
@@ -119,7 +119,7 @@ class BertTextBranch(keras.layers.Layer):
             for dense in self._with_lora():
                 dense.enable_lora(rank)
                 _restart_lora_when_loaded(dense)
-        self.trainable = self.trainable  # now that all is there
+        self._freeze()
 
     @property
     def trainable(self) -> bool:
@@ -135,6 +135,7 @@ class BertTextBranch(keras.layers.Layer):
     def _freeze(self) -> None:
         """Marks what is trained of the backbone."""
         bert, upper = self.backbone, self.backbone.transformer_layers[self.first_trained :]
+        bert.trainable = True
         for layer in bert.layers:
             layer.trainable = self.train == "all" or (self.train == "last" and layer in upper)
         bert.pooled_dense.trainable = False  # it has no part in this
@@ -153,6 +154,7 @@ class BertTextBranch(keras.layers.Layer):
         if self.attend is not None:
             self.attend.build((None, None, self.width))
         self.projection.build((None, None, self.width) if self.tokens else (None, self.width))
+        settle_dtypes(self)
 
     def _check_rank(self, shape: Shape) -> None:
         shape = tuple(shape)
