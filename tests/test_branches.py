@@ -1,8 +1,7 @@
 """What is the branches' alone; the promises that they share with all layers are in test_layers.py."""
 
-import doctest
-import importlib
 import json
+import sys
 
 import keras
 import numpy as np
@@ -190,8 +189,6 @@ def gpu(monkeypatch):
     """Keras is told that there is a GPU; cuDNN's kernel is replaced by one that computes its contract and checks it."""
     if keras.backend.backend() != "tensorflow":
         pytest.skip("the kernel is TensorFlow's")
-    import sys
-
     import tensorflow as tf
 
     calls = []
@@ -366,12 +363,3 @@ def test_a_quantized_head_over_an_lstm_comes_back_from_its_file(tmp_path):
     x, given = keras.Input((6, 3)), keras.Input((6,), dtype="bool")
     features = keras.layers.Dense(3)(BRANCHES["lstm-both"]()(x, mask=given))
     quantized(keras.Model([x, given], features), tmp_path, [SEQUENCE, GAPS])
-
-
-MODULES = ["conv2d_branch", "lstm_branch", "tabular_branch"]
-
-
-@pytest.mark.parametrize("module", MODULES)
-def test_examples(module):
-    found = importlib.import_module(f"mmkit.layers.{module}")
-    assert doctest.testmod(found) == (0, doctest.testmod(found).attempted) and doctest.testmod(found).attempted
