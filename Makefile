@@ -13,7 +13,7 @@ FIND_PYTHON = "$(PYTHON)" -c "" > /dev/null 2>&1 || \
 	{ echo "Set-up stopped: there is no working $(PYTHON): install Python 3.11, 3.12 or 3.13, or name it with PYTHON=…"; exit 1; }
 
 .DEFAULT_GOAL := help
-.PHONY: help setup data lab test check run student store new text cards map links lint test-colab test-jax lock bench clean notebook
+.PHONY: help setup data lab test check run student store new text cards map links lint test-colab test-jax test-gpu lock bench clean notebook part
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | awk -F'|' '{ printf "make %-12s %s\n", $$1, $$2 }'
@@ -69,10 +69,14 @@ test-colab: data ## the fast tests and two notebooks with Colab's versions (Pyth
 test-jax: setup ## the tests of layers and losses on Keras's JAX backend (OPTIONS="-k Gated" goes to pytest)
 	@$(PY) tests/on_jax/run.py $(OPTIONS)
 
+test-gpu: ## where there is a GPU, with JAX and PyTorch: the layers on it, and a step (first OPTIONS=--fetch where there is a network)
+	@$(FIND_PYTHON)
+	@"$(PYTHON)" tests/on_jax/gpu.py $(OPTIONS)
+
 lock: setup ## requirements.lock, environment.yml and the locks of Colab, JAX and the benchmarks brought up to date with pyproject.toml
 	@$(PY) tools/lock.py
 
-bench: data ## the benchmarks, against PyTorch, about 20 minutes (PART=a one part of a to d, OPTIONS=--quick a trial)
+bench: part $(if $(filter-out b d e,$(or $(PART),a)),data) ## the benchmarks, against PyTorch, about 20 minutes (PART=a one part of a to e, OPTIONS=--quick a trial)
 	@"$(PYTHON)" tools/bootstrap.py bench
 	@.venv-bench/bin/python -m benchmarks $(OPTIONS) $(PART)
 
@@ -83,3 +87,7 @@ clean: ## all that set-up and tests made, but not the downloaded data
 notebook: # fails early, before anything is set up, when NB names no notebook
 	@$(FIND_PYTHON)
 	@"$(PYTHON)" tools/bootstrap.py notebook "$(NB)"
+
+part: # fails early, before anything is set up, when PART names no part of the benchmarks
+	@$(FIND_PYTHON)
+	@"$(PYTHON)" -m benchmarks.parts $(PART)
