@@ -3,16 +3,30 @@
 import inspect
 import itertools
 import os
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import tensorflow as tf
 
-_CHUNK = 250  # examples that are prepared at a time: enough to be quick, few enough for a small memory
-_WINDOW = 2_000  # examples among which a data set that is not in memory is shuffled
+from mmkit.ground import row_files
+
+Batch: TypeAlias = Any
+"""A batch of examples: a tensor, a dict of them, or a tuple `(inputs, labels)` of such."""
+
+Spec: TypeAlias = Any
+"""The types and shapes of a batch, in the same structure."""
+
+Buckets: TypeAlias = Mapping[str, Sequence[int]]
+"""From the name of an input to the lengths at which a bucket ends and the next begins."""
+
+_CHUNK = 250  # examples that are prepared at a time: enough to be quick, few enough for a small memory ...
+_CHUNK_BYTES = 2**22  # ... of this size at most
+_TENSOR_BYTES = 200  # what TensorFlow takes for a tensor, beside its numbers
 _PARALLEL = {"num_parallel_calls": tf.data.AUTOTUNE, "deterministic": True}
+_plain = tf.autograph.experimental.do_not_convert  # AutoGraph takes longer over our own functions than they run
 
 
 def batches(
@@ -20,16 +34,18 @@ def batches(
     batch_size: int,
     *,
     where: Callable[[Any], Any] | None = None,
-    transform: Callable[[Any], Any] | None = None,
+    transform: Callable[[Batch], Batch] | None = None,
     cache: bool | str | os.PathLike = True,
     shuffle: bool = False,
+    shuffle_bytes: int = 2**28,
     seed: int = 0,
-    buckets: Mapping[str, Sequence[int]] | None = None,
-    augment: Callable[..., Any] | None = None,
+    buckets: Buckets | None = None,
+    drop_remainder: bool = False,
+    augment: Callable[..., Batch] | None = None,
     device: str | None = None,
     start_step: int | None = None,
 ) -> tf.data.Dataset:
-    """Batches for `model.fit`: clean, prepare once, cache, shuffle, batch, augment anew each epoch, prefetch.
+    """Batches for `model.fit`: clean, transform once, cache, shuffle, batch, augment anew each epoch, prefetch.
 
     Each pass over the result is an epoch in an order of its own, which `seed` and the number of the pass decide (a
     peek with `next(iter(...))` is a pass, too). With `start_step` the result is instead one endless pass that begins
@@ -40,27 +56,35 @@ def batches(
         train = batches(dataset, 64, shuffle=True, start_step=start)
         model.fit(train, steps_per_epoch=55, initial_epoch=start // 55, epochs=20)
 
-    A feature of unequal length is padded with zeros to the longest of its batch. The inputs, a dict, then hold a mask
-    beside it, `"<name>_mask"`, shape `(batch, time)`, True where there is data. `transform` meets such a feature as a
-    `tf.RaggedTensor`, and may return one.
+    A `tf.train.Checkpoint` of the result's iterator holds the place in its own pass: enough to resume the endless pass
+    of `start_step`, and the rest of one epoch otherwise.
+
+    A feature of unequal length is padded with zeros to the longest of its batch. The dict that names it then holds a
+    mask beside it, `"<name>_mask"`, shape `(batch, time)`, True where there is data. `transform` meets such a feature
+    as a `tf.RaggedTensor`, and may return one. `augment` meets it padded, and may turn the mask of a label for each
+    step into the weights that `fit` takes: `augment=lambda x, y: (x, y["tag"], y["tag_mask"])`.
 
     Args:
         dataset: single examples, as `tfds.load` gives them.
         batch_size: examples a batch; the last batch may be smaller.
-        where: from an example to whether it stays.
+        where: from an example to whether it stays. None: all do.
         transform: from a batch of examples to a batch of what the model wants, deterministic. It runs once, before the
-            cache, on chunks of examples, on the host.
-        cache: True keeps the prepared examples in memory, at once; a path in files that begin so, written in the first
-            pass and read by all later ones (delete them when `transform` changes); False prepares anew each pass. In
-            memory all examples are shuffled together, else 2,000 at a time.
-        shuffle: whether to draw a new order each epoch.
+            cache, on chunks of examples, on the host. None: examples stay as they are.
+        cache: True keeps the transformed examples in memory, at once. A path keeps them in a folder there, written at
+            once or found from an earlier run, for data larger than memory; texts are held in memory all the same. False
+            transforms anew each pass.
+        shuffle: whether to draw a new order of all examples each epoch.
+        shuffle_bytes: with `cache=False`, how much memory the shuffle may take. The data set is read once an epoch for
+            each time that its examples, before `transform`, fill it: better cache what fills it often.
         seed: of the orders and of `augment`.
         buckets: from the name of one input to lengths in growing order, such as `{"audio": (20, 40)}`. A batch then
             holds examples between two of them, so that little is padded; each bucket's last batch may be smaller.
+        drop_remainder: whether to leave out batches smaller than `batch_size`, so that all have one static size, as
+            TPUs and `jit_compile=True` like it.
         augment: from a batch to a batch, random, run each time a batch is drawn, on the host. If it has an argument
-            `seed` it gets one, shape `(2,)`, for Keras's and TensorFlow's stateless functions: only then is its chance
-            the same after an interruption, and only then are batches augmented in parallel. Otherwise it draws batch
-            after batch, as the layers in it were seeded. To augment on the accelerator, see `augmented`.
+            `seed` it gets one, shape `(2,)`, for TensorFlow's stateless functions: only then is its chance the same
+            after an interruption, and only then are batches augmented in parallel. Otherwise it draws batch after
+            batch, as the layers in it were seeded. To augment on the accelerator, see `mmkit.training.augmented`.
         device: where batches wait for the model, such as "/GPU:0". None: the first GPU if there is one, else the host.
             Leave it "/CPU:0" under a `tf.distribute` strategy, which places batches itself.
         start_step: how many batches have been trained on. None: finite passes.
@@ -69,61 +93,55 @@ def batches(
         The batches.
 
     Raises:
-        ValueError: if `batch_size` is not positive, `start_step` is negative, the data set is empty or endless or
-            `where` leaves nothing of it, `where` or `transform` asks for a feature that is not there, `buckets` names
-            no input of unequal length, or (in memory) a sequence has length 0.
-        tf.errors.InvalidArgumentError: if a sequence has length 0, and the cache is not in memory: when it is drawn.
+        ValueError: if `batch_size` or `shuffle_bytes` is not positive, `start_step` is negative, the data set is empty
+            or endless or `where` or `drop_remainder` leaves nothing of it, `where` or `transform` asks for a feature
+            that is not there, a feature of unequal length has no name or the name of its mask is taken, `buckets` names
+            no input of unequal length, the files at `cache` hold something else, or (cached) a sequence has length 0.
+        tf.errors.InvalidArgumentError: if a sequence has length 0, and there is no cache: when it is drawn.
+
+    Example:
+        >>> sounds = tf.ragged.constant([[1.0, 2.0, 3.0], [4.0], [5.0, 6.0]])
+        >>> dataset = tf.data.Dataset.from_tensor_slices(({"sound": sounds}, [0, 1, 0]))
+        >>> for inputs, labels in batches(dataset, 2):
+        ...     print(inputs["sound"].numpy().tolist(), inputs["sound_mask"].numpy().tolist(), labels.numpy().tolist())
+        [[1.0, 2.0, 3.0], [4.0, 0.0, 0.0]] [[True, True, True], [True, False, False]] [0, 1]
+        [[5.0, 6.0]] [[True, True]] [0]
     """
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be positive: got {batch_size}")
+    if batch_size < 1 or shuffle_bytes < 1:
+        raise ValueError(f"batch_size and shuffle_bytes must be positive: got {batch_size} and {shuffle_bytes}")
     if start_step is not None and start_step < 0:
         raise ValueError(f"start_step must not be negative: got {start_step}")
-    if dataset.cardinality() == tf.data.INFINITE_CARDINALITY:
-        raise ValueError("the data set never ends: take(n) some of it")
-    if next(iter(dataset.take(1)), None) is None:
-        raise ValueError("the data set is empty: check the name of the split")
-    if where is not None:
-        dataset = _applied("where", where, dataset.filter, dataset)
-        if next(iter(dataset.take(1)), None) is None:
-            raise ValueError("where leaves no example of the data set")
-    chunks = raw = _batch(dataset, _CHUNK)
-    if transform is not None:
-        chunks = _applied("transform", transform, lambda call: raw.map(call, **_PARALLEL), dataset)
-    if cache is True:
-        source = _InMemory(chunks, buckets)
+    examples = _cleaned(dataset, where)
+    chunk = _chunk(examples)
+    chunks = _transformed(examples, transform, chunk)
+    if cache is False:
+        unchanged = transform is None
+        prepare = (lambda drawn: drawn) if unchanged else lambda drawn: _transformed(drawn, transform, chunk).unbatch()
+        source = _Stream(examples, prepare, buckets, shuffle_bytes if shuffle else None)
+    elif cache is True:
+        source = _Table(_in_memory(chunks), buckets)
     else:
-        examples = dataset if transform is None else chunks.unbatch()
-        if (count := int(dataset.cardinality())) > 0:
-            examples = examples.apply(tf.data.experimental.assert_cardinality(count))
-        source = _Streamed(examples, cache, buckets)
+        source = _Table(_in_files(chunks, Path(cache), int(examples.cardinality())), buckets)
+    per_epoch = source.steps(batch_size, drop_remainder)
+    if per_epoch is None and start_step is not None:
+        per_epoch = _length(source.batched(source.examples(None), batch_size, drop_remainder))
+    if per_epoch == 0:
+        raise ValueError(f"no batch has {batch_size} examples: take a smaller batch_size, or not drop_remainder")
 
+    @_plain
     def epoch(number: tf.Tensor) -> tf.data.Dataset:
         """One epoch's batches in order, each with a number that no other batch has."""
-        examples = source.examples(_fold(seed, 0, number) if shuffle else None)
-        return source.batched(examples, batch_size).enumerate(start=number * 2**32)
-
-    takes_seed = augment is not None and "seed" in inspect.signature(augment).parameters
-
-    def finish(number: tf.Tensor, batch: Any) -> Any:
-        batch = _padded(source.fetch(batch))
-        if augment is None:
-            return batch
-        chance = {"seed": _fold(seed, 1, number)} if takes_seed else {}
-        return augment(*batch, **chance) if isinstance(batch, tuple) else augment(batch, **chance)
+        drawn = source.examples(_fold(seed, 0, number) if shuffle else None)
+        return source.batched(drawn, batch_size, drop_remainder).enumerate(start=number * 2**32)
 
     if start_step is None:
-        passes = itertools.count()
-        number = tf.data.Dataset.from_tensors(0).map(lambda _: tf.numpy_function(lambda: next(passes), [], tf.int64))
-        stream = number.flat_map(lambda number: epoch(tf.ensure_shape(number, ())))
-        steps = source.steps(batch_size)
+        stream = _numbers_of_passes().flat_map(epoch)
     else:
-        per_epoch = source.steps(batch_size) or _length(source.batched(source.examples(None), batch_size))
         stream = tf.data.Dataset.range(start_step // per_epoch, 2**31 - 1).flat_map(epoch).skip(start_step % per_epoch)
-        steps = tf.data.INFINITE_CARDINALITY
-    # What keeps its own chance must draw in order: in parallel, batches would race for the next number.
-    stream = stream.map(finish, **(_PARALLEL if augment is None or takes_seed else {}))
-    if steps:
-        stream = stream.apply(tf.data.experimental.assert_cardinality(steps))
+        per_epoch = tf.data.INFINITE_CARDINALITY
+    stream = _finished(stream, source.fetch, augment, seed)
+    if per_epoch is not None:
+        stream = stream.apply(tf.data.experimental.assert_cardinality(per_epoch))
     if device is None and tf.config.list_logical_devices("GPU"):
         device = "/GPU:0"
     if device is not None and "GPU" in device.upper():
@@ -131,25 +149,50 @@ def batches(
     return stream.prefetch(tf.data.AUTOTUNE)
 
 
-class _InMemory:
-    """The prepared examples as one table. An epoch is an order of its rows, so no step need be replayed to resume."""
+def arrays(dataset: tf.data.Dataset, *, transform: Callable[[Batch], Batch] | None = None) -> Any:
+    """A whole data set as arrays, for what is small enough to hold in memory.
 
-    def __init__(self, chunks: tf.data.Dataset, buckets: Mapping[str, Sequence[int]] | None) -> None:
-        with tf.device("/CPU:0"):
-            self.table = tf.nest.map_structure(lambda *parts: tf.concat(parts, axis=0), *chunks)
-            self.count = int(_count(self.table))
-            lengths = {
-                name: feature.row_lengths()
-                for name, feature in _inputs(self.table).items()
-                if isinstance(feature, tf.RaggedTensor)
-            }
-            for name in lengths:
-                if 0 in lengths[name].numpy():
-                    raise ValueError(f"{name!r} holds a sequence of length 0: leave such examples out with `where`")
-            self.bucket = None
-            if buckets:
-                name, limits = _bucketing(buckets, _inputs(self.table), list(lengths))
-                self.bucket = _bucket(lengths[name], limits)
+    A feature of unequal length is padded with zeros to the longest of the data set, with a mask beside it, as `batches`
+    has it.
+
+    Args:
+        dataset: single examples, as `tfds.load` gives them.
+        transform: from a batch of examples to a batch of what is wanted; it meets chunks of examples. None: examples
+            stay as they are.
+
+    Returns:
+        What `transform` returns (or an example holds), with an array over all examples in the place of each tensor.
+
+    Raises:
+        ValueError: if the data set is empty or endless, `transform` asks for a feature that is not there, a feature of
+            unequal length has no name or the name of its mask is taken, or a sequence has length 0.
+
+    Example:
+        >>> dataset = tf.data.Dataset.from_tensor_slices({"height": [1.0, 2.0, 4.0], "label": [0, 1, 1]})
+        >>> inputs, labels = arrays(dataset, transform=lambda rows: ({"half": rows["height"] / 2}, rows["label"]))
+        >>> inputs["half"].tolist(), labels.tolist()
+        ([0.5, 1.0, 2.0], [0, 1, 1])
+    """
+    examples = _cleaned(dataset, None)
+    table = _in_memory(_transformed(examples, transform, _chunk(examples)))
+    return tf.nest.map_structure(lambda feature: feature.numpy(), _padded(table))
+
+
+# --- from examples to a table, or to a stream -------------------------------------------------------------------------
+
+
+class _Table:
+    """Rows in memory or mapped from files. An epoch is an order of their places, so no step is replayed to resume."""
+
+    def __init__(self, table: Batch, buckets: Buckets | None) -> None:
+        self.table, self.count, self.bucket = table, int(_count(table)), None
+        inputs = _inputs(table)
+        lengths = {
+            name: feature.row_lengths() for name, feature in inputs.items() if isinstance(feature, tf.RaggedTensor)
+        }
+        if buckets:
+            name, limits = _bucketing(buckets, inputs, list(lengths))
+            self.bucket = _bucket(lengths[name], limits)
 
     def examples(self, seed: tf.Tensor | None) -> tf.data.Dataset:
         order = tf.range(self.count, dtype=tf.int64)
@@ -157,90 +200,268 @@ class _InMemory:
             order = tf.random.experimental.stateless_shuffle(order, seed)
         return tf.data.Dataset.from_tensor_slices(order)
 
-    def batched(self, places: tf.data.Dataset, size: int) -> tf.data.Dataset:
+    def batched(self, places: tf.data.Dataset, size: int, drop_remainder: bool) -> tf.data.Dataset:
         if self.bucket is None:
-            return places.batch(size)
-        return places.group_by_window(lambda i: self.bucket[i], lambda _, alike: alike.batch(size), window_size=size)
+            return places.batch(size, drop_remainder)
+        alike = _plain(lambda _, alike: alike.batch(size, drop_remainder))
+        return places.group_by_window(_plain(lambda place: self.bucket[place]), alike, window_size=size)
 
-    def fetch(self, places: tf.Tensor) -> Any:
-        return _rows(self.table, places)
+    def fetch(self, places: tf.Tensor) -> Batch:
+        return tf.nest.map_structure(lambda feature: tf.gather(feature, places), self.table)
 
-    def steps(self, size: int) -> int:
-        return _length(self.batched(self.examples(None), size))
+    def steps(self, size: int, drop_remainder: bool) -> int:
+        counts = [self.count] if self.bucket is None else np.bincount(self.bucket)
+        return int(sum(count // size if drop_remainder else -(-count // size) for count in counts))
 
 
-class _Streamed:
-    """The prepared examples one after another, from files or made anew each epoch: for data larger than memory."""
+class _Stream:
+    """Examples one after another, transformed anew each epoch.
 
-    def __init__(self, examples: tf.data.Dataset, cache: Any, buckets: Mapping[str, Sequence[int]] | None) -> None:
-        if cache is not False:
-            Path(cache).parent.mkdir(parents=True, exist_ok=True)
-            examples = examples.cache(os.fspath(cache))
-        self.all, self.buckets = examples, None
+    An order of all examples wants them all at hand. In bounded memory it takes several readings of the data set: each
+    keeps a random part, which fits, and shuffles it. What a buffer of examples that moves over a stream mixes are
+    neighbours alone, so that one sorted by class stays so.
+    """
+
+    def __init__(
+        self,
+        raw: tf.data.Dataset,
+        prepare: Callable[[tf.data.Dataset], tf.data.Dataset],
+        buckets: Buckets | None,
+        shuffle_bytes: int | None,
+    ) -> None:
+        self.raw, self.prepare = raw, prepare
+        self.count = int(raw.cardinality())
+        if shuffle_bytes is not None:
+            self.count = _length(raw) if self.count < 0 else self.count
+            self.buffer = max(1, int(shuffle_bytes / _bytes(raw)))
+            self.parts = -(-self.count // max(1, int(0.9 * self.buffer)))  # parts differ in size by chance
+            if self.parts > 10:
+                warnings.warn(
+                    f"to shuffle the data set in {shuffle_bytes / 2**20:.0f} MB it is read {self.parts} times a pass: "
+                    "better give `cache` a path, or raise `shuffle_bytes`",
+                    stacklevel=3,
+                )
+        self.buckets = None
         if buckets:
-            inputs = _inputs(examples.element_spec)
+            inputs = _inputs(self.examples(None).element_spec)
             self.buckets = _bucketing(buckets, inputs, [name for name in inputs if _uneven(inputs[name])])
 
     def examples(self, seed: tf.Tensor | None) -> tf.data.Dataset:
-        if seed is None:
-            return self.all
+        drawn = self.raw
+        if seed is not None:
+            drawn = tf.data.Dataset.range(self.parts).flat_map(_plain(lambda part: self._part(part, seed)))
+        drawn = self.prepare(drawn)
+        return drawn if self.count < 0 else drawn.apply(tf.data.experimental.assert_cardinality(self.count))
 
-        def mixed(number: tf.Tensor, window: Any) -> Any:
-            order = tf.range(_count(window), dtype=tf.int64)
-            own = tf.random.experimental.stateless_fold_in(seed, number)
-            return _rows(window, tf.random.experimental.stateless_shuffle(order, own))
+    def _part(self, part: tf.Tensor, seed: tf.Tensor) -> tf.data.Dataset:
+        """The examples that the seed puts into one of the parts, in a random order."""
+        tf.random.set_seed(1)  # of the graph that is traced here: the order owes nothing to the program's own seed
+        examples = self.raw
 
-        return _batch(self.all, _WINDOW).enumerate().map(mixed).prefetch(1).unbatch()
+        def belongs(place: tf.Tensor, _: Any) -> tf.Tensor:
+            chance = tf.random.experimental.stateless_fold_in(seed, place)
+            return tf.random.stateless_uniform((), chance, 0, self.parts, tf.int64) == part
 
-    def batched(self, examples: tf.data.Dataset, size: int) -> tf.data.Dataset:
+        if self.parts > 1:
+            examples = examples.enumerate().filter(_plain(belongs)).map(_plain(lambda _, example: example))
+        own = tf.random.experimental.stateless_fold_in(seed, part)[0]
+        return examples.shuffle(self.buffer, seed=own, reshuffle_each_iteration=False)
+
+    def batched(self, examples: tf.data.Dataset, size: int, drop_remainder: bool) -> tf.data.Dataset:
         if self.buckets is None:
-            return _batch(examples, size)
+            return _batch(examples, size, drop_remainder)
         name, limits = self.buckets
         return examples.group_by_window(
-            lambda *example: _bucket(tf.shape(_inputs(example)[name])[0], limits),
-            lambda _, alike: _batch(alike, size),
+            _plain(lambda *example: _bucket(tf.shape(_inputs(example)[name])[0], limits)),
+            _plain(lambda _, alike: _batch(alike, size, drop_remainder)),
             window_size=size,
         )
 
-    def fetch(self, batch: Any) -> Any:
+    def fetch(self, batch: Batch) -> Batch:
         return batch
 
-    def steps(self, size: int) -> int | None:
-        count = int(self.all.cardinality())
-        return None if self.buckets or count < 0 else -(-count // size)
+    def steps(self, size: int, drop_remainder: bool) -> int | None:
+        if self.buckets or self.count < 0:
+            return None
+        return self.count // size if drop_remainder else -(-self.count // size)
 
 
-def _inputs(batch: Any) -> dict[str, Any]:
+def _cleaned(dataset: tf.data.Dataset, where: Callable[[Any], Any] | None) -> tf.data.Dataset:
+    """The examples that stay, at least one and not endlessly many."""
+    if dataset.cardinality() == tf.data.INFINITE_CARDINALITY:
+        raise ValueError("the data set never ends: take(n) some of it")
+    if _is_empty(dataset):
+        raise ValueError("the data set is empty: check the name of the split")
+    if where is not None:
+        dataset = _applied("where", where, dataset.filter, dataset)
+        if _is_empty(dataset):
+            raise ValueError("where leaves no example of the data set")
+    return dataset
+
+
+def _is_empty(dataset: tf.data.Dataset) -> bool:
+    return dataset.cardinality() < 1 and next(iter(dataset.take(1)), None) is None
+
+
+def _chunk(examples: tf.data.Dataset) -> int:
+    """How many examples to transform at a time."""
+    return max(1, min(_CHUNK, int(_CHUNK_BYTES / _bytes(examples))))
+
+
+def _transformed(examples: tf.data.Dataset, transform: Callable[[Batch], Batch] | None, chunk: int) -> tf.data.Dataset:
+    """Chunks of examples, transformed."""
+    chunks = raw = _batch(examples, chunk)
+    if transform is not None:
+        chunks = _applied("transform", transform, lambda call: raw.map(call, **_PARALLEL), examples)
+    _check_names(chunks.element_spec)
+    return chunks
+
+
+def _applied(what: str, function: Callable, method: Callable, dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """`method(function)`; a feature that `function` asks for in vain is named in the error.
+
+    AutoGraph, which makes graphs of Python's `if` and `for` over tensors, takes up to half a second to read a function.
+    One that gets by without it, as nearly all do, is spared it.
+    """
+    try:
+        try:
+            return method(_plain(function))
+        except TypeError:  # among them: a tensor where Python wants a truth or a number
+            return method(tf.function(function))
+    except KeyError as error:
+        there = dataset.element_spec
+        name = str(error.args[0]).rsplit("KeyError: ", 1)[-1].strip(" '\n")  # AutoGraph may quote the code around it
+        if not isinstance(there, dict) or name in there:
+            raise
+        raise ValueError(f"{what} asks for {name!r}: the data set has {', '.join(there)}") from error
+
+
+def _in_memory(chunks: tf.data.Dataset) -> Batch:
+    """All chunks as one table."""
+    with tf.device("/CPU:0"):
+        return _checked(tf.nest.map_structure(lambda *parts: tf.concat(parts, axis=0), *chunks))
+
+
+def _in_files(chunks: tf.data.Dataset, place: Path, count: int) -> Batch:
+    """All chunks as one table, its numbers mapped from files in folder `place`. `count` rows, or negative: unknown."""
+    files = iter(row_files.written(place, lambda: (_columns(chunk) for chunk in chunks)))
+
+    def mapped() -> tf.Tensor:
+        file, kind, shape = next(files)
+        if 0 in shape:
+            return tf.zeros(shape, kind)
+        return tf.raw_ops.ImmutableConst(dtype=tf.as_dtype(kind), shape=shape, memory_region_name=str(file))
+
+    def column(spec: Spec) -> tf.Tensor:
+        if spec.dtype != tf.string:
+            return mapped()
+        lengths, data = mapped(), mapped().numpy().tobytes()
+        ends = np.cumsum(lengths)
+        texts = [data[end - length : end] for end, length in zip(ends, np.ravel(lengths))]
+        return tf.reshape(tf.constant(texts, tf.string), lengths.shape)
+
+    def feature(spec: Spec) -> tf.Tensor | tf.RaggedTensor:
+        values = column(spec)
+        if not isinstance(spec, tf.RaggedTensorSpec):
+            return values
+        lengths = [mapped() for _ in range(spec.ragged_rank)]
+        return tf.RaggedTensor.from_nested_row_lengths(values, lengths, validate=False)
+
+    with tf.device("/CPU:0"):
+        table = _checked(tf.nest.map_structure(feature, chunks.element_spec))
+    if 0 <= count != _count(table):
+        raise ValueError(f"{place} holds {_count(table)} examples and the data set {count}: delete it, or name another")
+    return table
+
+
+def _columns(chunk: Batch) -> list[np.ndarray]:
+    """A chunk as arrays of numbers: of a ragged tensor values and lengths, of texts lengths and bytes."""
+    columns = []
+    for feature in tf.nest.flatten(chunk):
+        ragged = isinstance(feature, tf.RaggedTensor)
+        values = feature.flat_values if ragged else feature
+        if values.dtype == tf.string:
+            text = b"".join(np.ravel(values.numpy()).tolist())
+            columns += [tf.strings.length(values).numpy(), np.frombuffer(text, np.uint8)]
+        else:
+            columns.append(values.numpy())
+        columns += [lengths.numpy() for lengths in feature.nested_row_lengths()] if ragged else []
+    return columns
+
+
+# --- what both share --------------------------------------------------------------------------------------------------
+
+
+def _numbers_of_passes() -> tf.data.Dataset:
+    """One number: of how many times it was asked for one before."""
+    passes = itertools.count()
+
+    @_plain
+    def number(zero: tf.Tensor) -> tf.Tensor:
+        # Called stateless: else an iterator of the batches could not be saved.
+        drawn = tf.numpy_function(lambda _: next(passes), [zero], tf.int64, stateful=False)
+        return tf.ensure_shape(drawn, ())
+
+    return tf.data.Dataset.from_tensors(0).map(number)
+
+
+def _finished(
+    stream: tf.data.Dataset, fetch: Callable[[Any], Batch], augment: Callable[..., Batch] | None, seed: int
+) -> tf.data.Dataset:
+    """The batches of numbered ones, padded and augmented."""
+    takes_seed = augment is not None and "seed" in inspect.signature(augment).parameters
+
+    def finished(augmenting: Callable[..., Batch] | None) -> tf.data.Dataset:
+        def finish(number: tf.Tensor, batch: Any) -> Batch:
+            batch = _padded(fetch(batch))
+            if augmenting is None:
+                return batch
+            chance = {"seed": _fold(seed, 1, number)} if takes_seed else {}
+            return augmenting(*batch, **chance) if isinstance(batch, tuple) else augmenting(batch, **chance)
+
+        # What keeps its own chance must draw in order: in parallel, batches would race for the next number.
+        return stream.map(_plain(finish), **(_PARALLEL if augment is None or takes_seed else {}))
+
+    return finished(None) if augment is None else _applied("augment", augment, finished, stream)
+
+
+def _inputs(batch: Batch) -> dict[str, Any]:
     """The named inputs of a batch `(inputs, label)` or `inputs`; none if it has no names."""
     first = batch[0] if isinstance(batch, tuple) else batch
     return first if isinstance(first, dict) else {}
 
 
-def _uneven(spec: Any) -> bool:
+def _uneven(spec: Spec) -> bool:
     return not spec.shape.is_fully_defined()
 
 
-def _batch(dataset: tf.data.Dataset, size: int) -> tf.data.Dataset:
+def _batch(dataset: tf.data.Dataset, size: int, drop_remainder: bool = False) -> tf.data.Dataset:
     """Batches; features of unequal length become ragged tensors."""
     if any(map(_uneven, tf.nest.flatten(dataset.element_spec))):
-        return dataset.ragged_batch(size)
-    return dataset.batch(size, **_PARALLEL)
+        return dataset.ragged_batch(size, drop_remainder)
+    return dataset.batch(size, drop_remainder, **_PARALLEL)
 
 
-def _count(batch: Any) -> tf.Tensor:
+def _count(batch: Batch) -> int:
     """How many examples a batch holds."""
     first = tf.nest.flatten(batch)[0]
-    return first.nrows() if isinstance(first, tf.RaggedTensor) else tf.shape(first, tf.int64)[0]
-
-
-def _rows(batch: Any, places: tf.Tensor) -> Any:
-    """The examples of a batch that are at `places`."""
-    return tf.nest.map_structure(lambda feature: tf.gather(feature, places), batch)
+    return int(first.nrows() if isinstance(first, tf.RaggedTensor) else len(first))
 
 
 def _length(dataset: tf.data.Dataset) -> int:
     """How many elements there are, counted."""
-    return int(dataset.reduce(np.int64(0), lambda count, _: count + 1))
+    return int(dataset.reduce(np.int64(0), _plain(lambda count, _: count + 1)))
+
+
+def _bytes(examples: tf.data.Dataset) -> float:
+    """How much memory an example takes: by its shapes, or, where they do not say it, by the first fifty examples."""
+    specs = tf.nest.flatten(examples.element_spec)
+    if any(map(_uneven, specs)) or any(spec.dtype == tf.string for spec in specs):
+        first = [tf.nest.flatten(example, expand_composites=True) for example in examples.take(50)]
+        size = np.mean([sum(column.nbytes for column in _columns(example)) for example in first])
+    else:
+        size = sum(spec.shape.num_elements() * spec.dtype.size for spec in specs)
+    return float(size) + _TENSOR_BYTES * len(specs)
 
 
 def _fold(seed: int, purpose: int, number: tf.Tensor) -> tf.Tensor:
@@ -248,7 +469,7 @@ def _fold(seed: int, purpose: int, number: tf.Tensor) -> tf.Tensor:
     return tf.random.experimental.stateless_fold_in(tf.constant([seed, purpose], tf.int64), number)
 
 
-def _bucketing(buckets: Mapping[str, Sequence[int]], inputs: dict, uneven: list[str]) -> tuple[str, list[int]]:
+def _bucketing(buckets: Buckets, inputs: dict[str, Any], uneven: list[str]) -> tuple[str, list[int]]:
     (name, limits), *more = buckets.items()
     if more or name not in uneven:
         raise ValueError(
@@ -265,46 +486,51 @@ def _bucket(length: tf.Tensor, limits: Sequence[int]) -> tf.Tensor:
     return tf.reduce_sum(tf.cast(tf.cast(length, tf.int64)[..., None] >= tf.constant(limits, tf.int64), tf.int64), -1)
 
 
-def _padded(batch: Any) -> Any:
-    """Inputs of unequal length padded with zeros, each with its mask beside it."""
-    inputs = dict(_inputs(batch))
-    for name, feature in _inputs(batch).items():
+def _check_names(spec: Spec, place: str = "each example") -> None:
+    """Raises a ValueError if a feature of unequal length has no name for its mask, or the name is taken."""
+    if isinstance(spec, tuple):
+        for number, part in enumerate(spec):
+            _check_names(part, f"part {number + 1} of {place}")
+    elif isinstance(spec, dict):
+        for name, feature in spec.items():
+            if not isinstance(feature, tf.RaggedTensorSpec):
+                _check_names(feature, f"{name!r} of {place}")
+            elif f"{name}_mask" in spec:
+                raise ValueError(f"'{name}_mask' is taken, and {name!r} needs it for its mask: give it another name")
+    elif isinstance(spec, tf.RaggedTensorSpec):
+        raise ValueError(
+            f"{place} is of unequal length and has no name, which its mask would need: "
+            "let `transform` put it into a dict, such as {'name': feature}"
+        )
+
+
+_EMPTY = "{!r} holds a sequence of length 0: leave such examples out with `where`"
+
+
+def _checked(table: Batch) -> Batch:
+    """The table, if no sequence in it has length 0."""
+    parts = [table]
+    while parts:
+        part = parts.pop()
+        for name, feature in part.items() if isinstance(part, dict) else ():
+            if isinstance(feature, tf.RaggedTensor) and 0 in feature.row_lengths().numpy():
+                raise ValueError(_EMPTY.format(name))
+        parts += part.values() if isinstance(part, dict) else part if isinstance(part, tuple) else ()
+    return table
+
+
+def _padded(batch: Batch) -> Batch:
+    """Features of unequal length padded with zeros, each with its mask beside it."""
+    if isinstance(batch, tuple):
+        parts = map(_padded, batch)
+        return type(batch)(*parts) if hasattr(batch, "_fields") else tuple(parts)
+    if not isinstance(batch, dict):
+        return batch
+    full = {}
+    for name, feature in batch.items():
+        full[name] = _padded(feature)
         if isinstance(feature, tf.RaggedTensor):
             lengths = feature.row_lengths()
-            message = f"{name!r} holds a sequence of length 0: leave such examples out with `where`"
-            with tf.control_dependencies([tf.debugging.assert_positive(lengths, message)]):
-                inputs[name], inputs[f"{name}_mask"] = feature.to_tensor(), tf.sequence_mask(lengths)
-    if not inputs:
-        return batch
-    return (inputs, *batch[1:]) if isinstance(batch, tuple) else inputs
-
-
-def _applied(what: str, function: Callable, method: Callable, dataset: tf.data.Dataset) -> tf.data.Dataset:
-    """`method(function)`; a feature that `function` asks for in vain is named in the error."""
-    try:
-        return method(function)
-    except KeyError as error:
-        there = dataset.element_spec
-        name = str(error.args[0]).rsplit("KeyError: ", 1)[-1].strip(" '\n")  # AutoGraph may quote the code around it
-        if not isinstance(there, dict) or name in there:
-            raise
-        raise ValueError(f"{what} asks for {name!r}: the data set has {', '.join(there)}") from error
-
-
-def arrays(dataset: tf.data.Dataset, *, transform: Callable[[Any], Any] | None = None) -> Any:
-    """A whole data set as arrays, for what is small enough to hold in memory.
-
-        inputs, labels = arrays(tfds.load("av_digits/small", split="test"), transform=DigitSenses())
-
-    Args:
-        dataset: single examples of one shape, as `tfds.load` gives them.
-        transform: from a batch of examples to a batch of what is wanted; it meets chunks of examples.
-
-    Returns:
-        What `transform` returns (or an example holds), with an array over all examples in the place of each tensor.
-
-    Raises:
-        ValueError: if the data set is empty, or asks for a feature that is not there.
-    """
-    chunks = list(batches(dataset, _CHUNK, transform=transform, cache=False, device="/CPU:0"))
-    return tf.nest.map_structure(lambda *parts: np.concatenate(parts), *chunks)
+            with tf.control_dependencies([tf.debugging.assert_positive(lengths, _EMPTY.format(name))]):
+                full[name], full[f"{name}_mask"] = feature.to_tensor(), tf.sequence_mask(lengths)
+    return full

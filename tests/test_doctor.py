@@ -264,7 +264,7 @@ def test_exit_status(monkeypatch, capsys):
 def test_without_the_packages(tmp_path):
     """With no package at all, neither NumPy nor those that the kit itself needs, it reports and does not fall."""
     command = [sys.executable, "-S", "-m", "mmkit", "doctor"]  # -S: a Python without its site-packages
-    root = settings.__file__.rsplit("/", 2)[0]
+    root = settings.__file__.rsplit("/", 3)[0]
     done = subprocess.run(command, capture_output=True, text=True, cwd=root, env={"MMKIT_CACHE": str(tmp_path)})
     assert done.returncode == 1 and done.stderr == ""
     assert "wrong  tensorflow: not installed" in done.stdout or "wrong  packages:" in done.stdout

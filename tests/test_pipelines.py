@@ -373,6 +373,8 @@ with mmkit.quiet_imports():
     import numpy as np
     import tensorflow as tf
     from mmkit import pipelines
+    from mmkit.datasets.av_digits import mel_spectrogram
+    from mmkit.training import augmented
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 ran_on = {"augmented": set(), "spectrogram": set()}

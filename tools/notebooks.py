@@ -1,21 +1,28 @@
 """The notebooks' tools: run, store, check and list them. `python tools/notebooks.py COMMAND --help` says more.
 
 new NAME     begin a notebook, such as 03_data_pipelines, from the skeleton
-text 03      write it as text, build/text/03_….py, for those who rather edit that
-store 03     execute it (the text, if that is newer), clean it and keep its outputs: the author's one command
+store 03     execute it, clean it and keep its outputs: the author's one command; --stale: all that are stale
+stale        list the lessons whose outputs may no longer be what they give, and why
 lint         check the notebooks against the house's rules
 run 04       execute a notebook without changing it, and write build/html/04_….html
+test         the unit tests and every stale lesson
+test-course  every lesson, or those of a part
 student      write copies without solutions to build/student
 map          write notebooks/README.md; --check only says whether it is current
 links        lead all buttons and Setup cells to the address in pyproject.toml
 """
 
 import argparse
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 from nbtools import author, links, overview
+from nbtools.course import Course, Lesson, reference_seconds
 from nbtools.project import Problem, Project, number, read, replace
+
+WORKERS = 2  # lessons that are tested at once
 
 
 def main(arguments: list[str] | None = None, project: Project | None = None) -> int:
@@ -28,7 +35,7 @@ def main(arguments: list[str] | None = None, project: Project | None = None) -> 
         print(problem, file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("stopped; no notebook was changed", file=sys.stderr)
+        print("stopped: what was stored before stays, all else is as it was", file=sys.stderr)
         return 130
 
 
@@ -48,8 +55,16 @@ def _parser() -> argparse.ArgumentParser:
     add("run", run, "execute notebooks without changing them, and write HTML pages", "+").add_argument(
         "--twice", action="store_true", help="each cell twice: does a second run have the same effect?"
     )
-    add("store", store, "execute notebooks, clean them and store their outputs", "+")
-    add("text", text, "write notebooks as text, to be edited", "+")
+    stored = add("store", store, "execute notebooks, clean them and store their outputs", "*")
+    stored.add_argument("--stale", action="store_true", help="all that are stale, one after another")
+    add("stale", stale, "list the stale lessons, with the reason")
+    for name, command, text in (
+        ("test", test, "the unit tests, every stale lesson and its pattern cells"),
+        ("test-course", test_course, "every lesson"),
+    ):
+        sub = add(name, command, text, "*" if command is test_course else None)
+        sub.add_argument("--budget", type=float, metavar="MINUTES", help="what does not fit is not begun")
+    sub.add_argument("--part", default="", help="the lessons of one part alone, such as 3")
     add("new", new, "begin a notebook").add_argument("path", type=Path, help="its name, 03_data_pipelines, or its path")
     add("student", student, "write copies without solutions", "*")
     add("lint", lint_notebooks, "check notebooks against the house's rules", "*")
@@ -68,6 +83,8 @@ def run(project: Project, options: argparse.Namespace) -> int:
     from nbtools.execute import page
 
     for path in _chosen(project, options.notebooks):
+        course = Course(project)
+        course.bring_for([course.lesson(path)])
         nb = read(path)
         measured = author.run(project, nb, path, twice=options.twice)
         if options.twice:
@@ -82,23 +99,75 @@ def run(project: Project, options: argparse.Namespace) -> int:
 def store(project: Project, options: argparse.Namespace) -> int:
     from nbtools.lint import lint
 
-    paths = []
-    for name in options.notebooks:
-        made_from_text = Path(name).suffix == ".ipynb" and author.text_path(project, Path(name)).exists()
-        paths.append(Path(name).resolve() if made_from_text else project.find(name))
-    for path in paths:
-        measured = author.store(project, path)
-        print(f"{path.stem}: {_took(measured)}: stored in {project.relative(path)}")
-        for finding in lint(project, path):
-            print(finding)
-    replace(overview.map_path(project), overview.overview(project))
+    course, failed = Course(project), 0
+    if options.stale:
+        lessons = [lesson for lesson in course.lessons() if lesson.stale]
+    elif not options.notebooks:
+        raise Problem("no notebook is named: give its number, or --stale for all that are stale")
+    else:
+        lessons = [course.lesson(project.find(name)) for name in options.notebooks]
+    for lesson in lessons:
+        path = lesson.path
+        try:
+            course.bring_for([lesson])
+            measured = author.store(project, path)
+            print(f"{path.stem}: {_took(measured)}: stored in {project.relative(path)}")
+            for finding in lint(project, path):
+                print(finding)
+            replace(overview.map_path(project), overview.overview(project))
+        except Problem as problem:
+            print(problem, file=sys.stderr)
+            failed += 1
+    return 1 if failed else 0
+
+
+def stale(project: Project, options: argparse.Namespace) -> int:
+    for lesson in Course(project).lessons():
+        if lesson.stale:
+            edition = " (first edition: it may be)" if lesson.first_edition else ""
+            print(f"{lesson.path.stem}: stale {lesson.stale}{edition}")
     return 0
 
 
-def text(project: Project, options: argparse.Namespace) -> int:
-    for path in _chosen(project, options.notebooks):
-        print(project.relative(author.to_text(project, path)))
-    return 0
+def test(project: Project, options: argparse.Namespace) -> int:
+    course = Course(project)
+    due = [lesson for lesson in course.lessons() if lesson.must_run]
+    if options.budget is not None and due:
+        reference = reference_seconds()
+        minutes = sum(lesson.minutes(reference) for lesson in due) / WORKERS
+        if minutes > options.budget:
+            names = ", ".join(lesson.path.stem for lesson in due)
+            raise Problem(
+                f"{len(due)} stale lessons take about {minutes:.0f} minutes here, and {options.budget:.0f} are left: "
+                f"store them with `make store STALE=1` ({names})"
+            )
+    return _pytest(course, due, "tests", "--patterns")
+
+
+def test_course(project: Project, options: argparse.Namespace) -> int:
+    course = Course(project)
+    if options.budget is None:
+        named = [course.lesson(project.find(name)) for name in options.notebooks]
+        return _pytest(course, named or course.lessons(options.part))
+    until = time.time() + 60 * options.budget
+    return _pytest(course, course.rotation(), f"--until={until}", f"--reference={reference_seconds()}")
+
+
+def _pytest(course: Course, lessons: list[Lesson], *options: str) -> int:
+    """Runs pytest on lessons, in this order, two at a time."""
+    course.bring_for(lessons)
+    root = course.project.root
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        f"-n{WORKERS}",
+        "-rfEx",
+        "--no-loadscope-reorder",
+        f"--course={root}",
+        *options,
+    ]
+    return subprocess.run([*command, *(str(lesson.path) for lesson in lessons)], cwd=root).returncode
 
 
 def new(project: Project, options: argparse.Namespace) -> int:
