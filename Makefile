@@ -25,10 +25,12 @@ setup: ## the virtual environment .venv, from the lock (PYTHON=python3.12 choose
 	@$(FIND_PYTHON)
 	@"$(PYTHON)" tools/bootstrap.py
 
-data: setup ## all data and pretrained weights, so that nothing needs the network afterwards (200 MB, ten minutes)
+data: setup ## all data, packages of single lessons and pretrained weights, so that nothing needs the network afterwards (200 MB, ten minutes)
+	@"$(PYTHON)" tools/bootstrap.py extra
 	@[ -t 2 ] || export TQDM_DISABLE=1; $(PY) -m mmkit prepare
 
 lab: setup ## JupyterLab, open on the first notebook (LAB_OPTIONS="--no-browser --allow-root" passes options on)
+	@"$(PYTHON)" tools/bootstrap.py extra || echo "JupyterLab starts all the same: single lessons need packages that are not here."
 	@$(PY) -m jupyter lab $(LAB_OPTIONS) notebooks/00_start_here.ipynb
 
 check: setup ## the fast tests, under five minutes
