@@ -4,7 +4,7 @@
     python3 tools/bootstrap.py colab         the environment .venv-colab, with Colab's versions and without the kit
     python3 tools/bootstrap.py jax           the environment .venv-jax, with JAX beside the packages, without the kit
     python3 tools/bootstrap.py bench         the environment .venv-bench, with PyTorch beside the kit's packages
-    python3 tools/bootstrap.py extra drift   the packages of an extra of pyproject.toml too; without a name, of all extras
+    python3 tools/bootstrap.py extra drift   the packages of an extra of pyproject.toml as well, or of all extras
     python3 tools/bootstrap.py notebook 04   whether there is a notebook 04
 
 Nothing but Python with its venv module is needed. What is missing is said in one line, with its remedy. A ready
