@@ -8,7 +8,7 @@ from keras import ops
 
 from mmkit.layers import masks
 from mmkit.layers.base import FusionLayer, check_positive, dense_for_each
-from mmkit.layers.kernels import inner_options, kernel_config, take_kernel_options
+from mmkit.layers.kernels import inner_options, keras_name, take_kernel_options
 from mmkit.layers.modalities import ModalityEmbedding
 from mmkit.layers.types import Features, Mask, Shape, Tensor
 
@@ -228,21 +228,16 @@ class TokenFusion(FusionLayer):
         kernel_regularizer: Any = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(units, **kwargs)
+        super().__init__(units, kernel_initializer, kernel_regularizer, **kwargs)
         check_positive(self, num_heads=num_heads, num_layers=num_layers)
-        take_kernel_options(self, kernel_initializer, kernel_regularizer)
         self.num_heads, self.num_layers, self.dropout = num_heads, num_layers, dropout
         self.embedding = ModalityEmbedding(dtype=self.dtype_policy, name="embedding")
         self.norm = keras.layers.LayerNormalization(epsilon=1e-6, dtype=self.dtype_policy, name="norm")
 
     def build_modalities(self, shapes: dict[str, Shape]) -> None:
-        self.projections = dense_for_each(self, self.units, shapes, **self.kernel_options())
+        self.projections = dense_for_each(self, self.units, shapes)
         self.embedding.build({name: (None, None, self.units) for name in shapes})
         self.norm.build((None, None, self.units))
-
-    def kernel_options(self) -> dict[str, Any]:
-        """The kernels' initializer and regularizer."""
-        return {"kernel_initializer": self.kernel_initializer, "kernel_regularizer": self.kernel_regularizer}
 
     def block(self, name: str) -> AttentionBlock:
         """A built block."""
@@ -253,7 +248,11 @@ class TokenFusion(FusionLayer):
     def blocks_for_each(self) -> dict[str, AttentionBlock]:
         """Built blocks, `num_layers` for each modality, by place and name (Keras 3.13 saves no dict inside a list)."""
         places = range(self.num_layers)
-        return {f"{place}_{name}": self.block(f"block_{place}_{name}") for place in places for name in self.names}
+        return {
+            f"{place}_{name}": self.block(keras_name(name, f"block_{place}_"))
+            for place in places
+            for name in self.names
+        }
 
     def learned(self, name: str, count: int) -> Tensor:
         """A weight of `count` learned tokens, at first about as large as the positions that the others carry."""
@@ -281,14 +280,13 @@ class TokenFusion(FusionLayer):
                 feature = ops.expand_dims(feature, 1)
             time = ops.shape(feature)[1]
             if given is not None:
-                per_step = given if len(given.shape) == 2 else ops.expand_dims(given, 1)
-                there[name] = ops.broadcast_to(per_step, (ops.shape(feature)[0], time))
+                there[name] = masks.per_step(given, feature)
             made[name] = self.projections[name](feature) + ops.cast(positions(time, self.units), self.compute_dtype)
         return self.embedding(made, mask=there), there
 
     def get_config(self) -> dict[str, Any]:
         own = {"num_heads": self.num_heads, "num_layers": self.num_layers, "dropout": self.dropout}
-        return {**super().get_config(), **own, **kernel_config(self)}
+        return {**super().get_config(), **own}
 
 
 def joined(parts: Sequence[Tensor], there: Sequence[Tensor | None]) -> tuple[Tensor, Tensor | None]:

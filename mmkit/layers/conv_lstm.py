@@ -9,7 +9,7 @@ from mmkit.layers import masks
 from mmkit.layers.base import FusionLayer
 from mmkit.layers.conv2d_branch import Conv2DBranch
 from mmkit.layers.fusion import ConcatFusion
-from mmkit.layers.kernels import inner_options, take_kernel_options
+from mmkit.layers.kernels import inner_options, keras_name
 from mmkit.layers.lstm_branch import LSTMBranch
 from mmkit.layers.types import Features, Mask, Shape, Tensor
 
@@ -60,13 +60,12 @@ class ConvLSTMFusion(FusionLayer):
         kernel_regularizer: Any = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(units, **kwargs)
+        super().__init__(units, kernel_initializer, kernel_regularizer, **kwargs)
         for one in pooling.values() if isinstance(pooling, Mapping) else [pooling]:
             if one not in ("flatten", "max"):
                 raise ValueError(f"ConvLSTMFusion: unknown pooling {one!r}: use 'flatten' or 'max'")
         self.pooling = pooling
-        take_kernel_options(self, kernel_initializer, kernel_regularizer)
-        self.fusion = ConcatFusion(units, name="fusion", dtype=self.dtype_policy)
+        self.fusion = ConcatFusion(units, name="fusion", **inner_options(self))
 
     def build_modalities(self, shapes: dict[str, Shape]) -> None:
         if isinstance(self.pooling, Mapping):
@@ -76,7 +75,7 @@ class ConvLSTMFusion(FusionLayer):
         self.ranks = {name: len(shape) for name, shape in shapes.items()}
         self.branches = {}
         for name, shape in shapes.items():
-            options = {"name": name, **inner_options(self)}
+            options = {"name": keras_name(name), **inner_options(self)}
             if len(shape) == 4:
                 pooling = self.pooling.get(name, "flatten") if isinstance(self.pooling, Mapping) else self.pooling
                 self.branches[name] = Conv2DBranch(self.units, pooling=pooling, **options)

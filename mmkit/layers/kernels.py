@@ -20,6 +20,7 @@ def take_kernel_options(layer: keras.layers.Layer, initializer: Any, regularizer
     layer.kernel_regularizer = keras.regularizers.get(regularizer)
 
 
+@keras.saving.register_keras_serializable("mmkit")
 class Anew(keras.initializers.Initializer):
     """An initializer that layers may share: each weight gets numbers of its own, unless a seed is given.
 
