@@ -324,6 +324,7 @@ class CrossModalAttention(TokenFusion):
 
     Example:
         >>> import numpy as np
+        >>> from mmkit.layers import CrossModalAttention
         >>> layer = CrossModalAttention(8, num_heads=2)
         >>> features = {"image": np.ones((2, 3)), "audio": np.ones((2, 5, 4))}
         >>> present = {"image": np.array([True, False])}
@@ -378,6 +379,7 @@ class BottleneckFusion(TokenFusion):
 
     Example:
         >>> import numpy as np
+        >>> from mmkit.layers import BottleneckFusion
         >>> layer = BottleneckFusion(8, num_bottlenecks=2, num_heads=2)
         >>> features = {"image": np.ones((2, 3)), "audio": np.ones((2, 5, 4))}
         >>> present = {"image": np.array([True, False])}
@@ -470,6 +472,7 @@ class PerceiverFusion(TokenFusion):
 
     Example:
         >>> import numpy as np
+        >>> from mmkit.layers import PerceiverFusion
         >>> layer = PerceiverFusion(8, num_latents=2, num_heads=2)
         >>> features = {"image": np.ones((2, 3)), "audio": np.ones((2, 5, 4))}
         >>> present = {"image": np.array([True, False])}
@@ -530,6 +533,7 @@ class FusionTransformer(TokenFusion):
 
     Example:
         >>> import numpy as np
+        >>> from mmkit.layers import FusionTransformer
         >>> layer = FusionTransformer(8, num_heads=2)
         >>> features = {"image": np.ones((2, 3)), "audio": np.ones((2, 5, 4))}
         >>> present = {"image": np.array([True, False])}
