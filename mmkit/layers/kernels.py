@@ -88,8 +88,10 @@ def settle_dtypes(layer: keras.layers.Layer) -> None:
     Keras's Dense layer is made by the map, but cannot be saved with it.
     """
     for inner in layer._flatten_layers(include_self=False):
-        if isinstance(inner.dtype_policy, keras.dtype_policies.DTypePolicyMap):
-            inner._dtype_policy = inner.dtype_policy[inner.path]
+        policies = inner.dtype_policy
+        if isinstance(policies, keras.dtype_policies.DTypePolicyMap):
+            # A layer without weights, as an activation, is not built yet and has no path.
+            inner._dtype_policy = policies[inner.path] if inner.path else policies.default_policy
 
 
 def drawn_apart(initializer: Any, count: int, axis: int) -> Callable[..., Tensor]:
