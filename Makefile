@@ -12,8 +12,11 @@ PYTEST := $(PY) -m pytest -n 2
 FIND_PYTHON = "$(PYTHON)" -c "" > /dev/null 2>&1 || \
 	{ echo "Set-up stopped: there is no working $(PYTHON): install Python 3.11, 3.12 or 3.13, or name it with PYTHON=…"; exit 1; }
 
+FILE = $(wildcard notebooks/$(NB)_*.ipynb notebooks/*/$(NB)_*.ipynb)
+TEXT = build/text/$(basename $(notdir $(FILE))).py
+
 .DEFAULT_GOAL := help
-.PHONY: help setup data lab test check run student store new text cards map links lint test-colab test-jax lock bench clean notebook
+.PHONY: help setup data lab test check test-course run store stale student new text cards map links lint test-colab test-jax test-gpu lock bench clean notebook part
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | awk -F'|' '{ printf "make %-12s %s\n", $$1, $$2 }'
@@ -22,36 +25,44 @@ setup: ## the virtual environment .venv, from the lock (PYTHON=python3.12 choose
 	@$(FIND_PYTHON)
 	@"$(PYTHON)" tools/bootstrap.py
 
-data: setup ## all data and pretrained weights, so that nothing needs the network afterwards (200 MB, two minutes)
-	@$(PY) -m mmkit prepare
+data: setup ## all data, packages of single lessons and pretrained weights, so that nothing needs the network afterwards (200 MB, ten minutes)
+	@$(PY) tools/bootstrap.py extra
+	@[ -t 2 ] || export TQDM_DISABLE=1; $(PY) -m mmkit prepare
 
 lab: setup ## JupyterLab, open on the first notebook (LAB_OPTIONS="--no-browser --allow-root" passes options on)
-	@$(PY) -m mmkit prepare || echo "JupyterLab starts all the same: what is not here yet comes when a lesson asks for it."
+	@$(PY) tools/bootstrap.py extra || echo "JupyterLab starts all the same: single lessons need packages that are not here."
 	@$(PY) -m jupyter lab $(LAB_OPTIONS) notebooks/00_start_here.ipynb
 
-check: data ## the fast tests, under five minutes
+check: setup ## the fast tests, under five minutes
 	@$(PYTEST) -m "not slow"
 
-test: data ## all tests, with every notebook run
-	@$(PYTEST)
+test: setup ## the unit tests and every lesson that is stale (BUDGET=20: fails if those take more minutes than that)
+	@$(PY) tests/run_lessons.py stale $(if $(BUDGET),--budget=$(BUDGET))
 
-run: notebook data ## one notebook executed into an HTML page: make run NB=04 (OPTIONS=--twice: each cell twice)
+test-course: setup ## every lesson, or those of a part: PART=3 (BUDGET=20: in rotation, what fits into 20 minutes)
+	@$(PY) tests/run_lessons.py course $(if $(PART),--part=$(PART)) $(if $(BUDGET),--budget=$(BUDGET)) $(NB)
+
+run: notebook setup ## one notebook executed into an HTML page: make run NB=04 (OPTIONS=--twice: each cell twice)
 	@$(NOTEBOOKS) run "$(NB)" $(OPTIONS)
+
+stale: setup ## the lessons whose stored outputs may no longer be what they give, each with the reason
+	@$(NOTEBOOKS) stale
 
 student: setup ## copies of the notebooks without the solutions
 	@$(NOTEBOOKS) student
 
-store: notebook data ## one notebook executed, cleaned and kept with its outputs: make store NB=04
-	@$(NOTEBOOKS) store "$(NB)"
+store: $(if $(STALE),,notebook) setup ## one notebook executed and kept with its outputs: make store NB=04 (STALE=1: all that are stale)
+	@$(NOTEBOOKS) store $(if $(STALE),--stale,"$(NB)")
 
 new: setup ## a notebook begun from the skeleton: make new NB=03_data_pipelines
 	@$(NOTEBOOKS) new "$(NB)"
 
-text: notebook setup ## one notebook written as text, to be edited: make text NB=04
-	@$(NOTEBOOKS) text "$(NB)"
+text: notebook setup ## one notebook as text, build/text/….py, to be edited: make text NB=04, then make text NB=04 BACK=1
+	@mkdir -p build/text
+	@$(PY) -m jupytext --quiet $(if $(BACK),--update --to ipynb --output $(FILE) $(TEXT),--to py:percent --output $(TEXT) $(FILE))
 
-cards: data ## the pictures on the data cards, drawn anew
-	@$(PY) tools/cards.py
+cards: setup ## the pictures on the data cards, drawn anew
+	@$(PY) data/cards.py
 
 map: setup ## notebooks/README.md written anew from the notebooks
 	@$(NOTEBOOKS) map
@@ -63,16 +74,20 @@ lint: setup ## the style of the code and of the notebooks
 	@$(PY) -m ruff check
 	@$(NOTEBOOKS) lint
 
-test-colab: data ## the fast tests and two notebooks with Colab's versions (Python 3.13, or PYTHON313=…)
+test-colab: setup ## the fast tests and two notebooks with Colab's versions (Python 3.13, or PYTHON313=…)
 	@$(PY) tests/colab/run.py
 
 test-jax: setup ## the tests of layers and losses on Keras's JAX backend (OPTIONS="-k Gated" goes to pytest)
 	@$(PY) tests/on_jax/run.py $(OPTIONS)
 
+test-gpu: ## where there is a GPU, with JAX and PyTorch: the layers on it, and a step (first OPTIONS=--fetch where there is a network)
+	@$(FIND_PYTHON)
+	@"$(PYTHON)" tests/on_jax/gpu.py $(OPTIONS)
+
 lock: setup ## requirements.lock, environment.yml and the locks of Colab, JAX and the benchmarks brought up to date with pyproject.toml
 	@$(PY) tools/lock.py
 
-bench: data ## the benchmarks, against PyTorch, about 20 minutes (PART=a one part of a to d, OPTIONS=--quick a trial)
+bench: part setup ## the benchmarks, against PyTorch, about 20 minutes (PART=a one part of a to e, OPTIONS=--quick a trial)
 	@"$(PYTHON)" tools/bootstrap.py bench
 	@.venv-bench/bin/python -m benchmarks $(OPTIONS) $(PART)
 
@@ -83,3 +98,7 @@ clean: ## all that set-up and tests made, but not the downloaded data
 notebook: # fails early, before anything is set up, when NB names no notebook
 	@$(FIND_PYTHON)
 	@"$(PYTHON)" tools/bootstrap.py notebook "$(NB)"
+
+part: # fails early, before anything is set up, when PART names no part of the benchmarks
+	@$(FIND_PYTHON)
+	@"$(PYTHON)" -m benchmarks.parts $(PART)

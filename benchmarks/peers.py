@@ -66,19 +66,34 @@ class Block(nn.Module):
         self.attention_output = nn.Linear(units, units, bias=False)
         self.widen, self.narrow = nn.Linear(units, 2 * units), nn.Linear(2 * units, units)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, first: bool = False) -> torch.Tensor:
+        """`(batch, time, units)`; if only the `first` token will be read, only that one: `(batch, 1, units)`."""
         batch, time, units = x.shape
-        looked = self.look(self.norm_0(x)).view(batch, time, 3, self.heads, units // self.heads)
-        found = functional.scaled_dot_product_attention(*looked.permute(2, 0, 3, 1, 4))
-        x = x + self.attention_output(found.transpose(1, 2).reshape(batch, time, units))
+        normed, size = self.norm_0(x), units // self.heads
+        if first:
+            x = x[:, :1]
+            query = functional.linear(normed[:, :1], self.look.weight[:units]).view(batch, 1, self.heads, size)
+            looked = functional.linear(normed, self.look.weight[units:]).view(batch, time, 2, self.heads, size)
+            looked = query.transpose(1, 2), *looked.permute(2, 0, 3, 1, 4)
+        else:
+            looked = self.look(normed).view(batch, time, 3, self.heads, size).permute(2, 0, 3, 1, 4)
+        found = functional.scaled_dot_product_attention(*looked)
+        x = x + self.attention_output(found.transpose(1, 2).reshape(batch, -1, units))
         return x + self.narrow(functional.gelu(self.widen(self.norm_1(x))))
 
 
 class Transformer(nn.Module):
-    """`models.transformer`, for inputs without masks."""
+    """`models.transformer`, for inputs without masks.
 
-    def __init__(self, tokens: Mapping[str, tuple[int, int]], units: int, num_heads: int, num_layers: int) -> None:
+    `lean`: of the last block only the token that is read is computed, as in the kit's layer; else the whole block, as
+    a transformer is written as a rule.
+    """
+
+    def __init__(
+        self, tokens: Mapping[str, tuple[int, int]], units: int, num_heads: int, num_layers: int, lean: bool
+    ) -> None:
         super().__init__()
+        self.lean = lean
         self.names = sorted(tokens)
         self.project = nn.ModuleDict({name: nn.Linear(tokens[name][1], units) for name in self.names})
         self.embedding = nn.ParameterDict({name: nn.Parameter(torch.zeros(units)) for name in self.names})
@@ -95,7 +110,7 @@ class Transformer(nn.Module):
             stream.append(self.project[name](rows[name]) + (self.embedding[name] + getattr(self, f"place_{name}")))
         x = torch.cat(stream, 1)
         for block in self.blocks:
-            x = block(x)
+            x = block(x, first=self.lean and block is self.blocks[-1])
         return self.head(self.norm(x[:, 0]))
 
     @torch.no_grad()
@@ -138,9 +153,9 @@ def positions(time: int, units: int) -> torch.Tensor:
     return torch.where(unit % 2 == 0, angle.sin(), angle.cos())
 
 
-def make(name: str) -> nn.Module:
-    """The twin of `models.make(name)`."""
-    return LateFusion(AVMNIST) if name == "late_fusion" else Transformer(TOKENS, **TRANSFORMER)
+def make(name: str, lean: bool) -> nn.Module:
+    """The twin of `models.make(name)`; `lean` as `Transformer`."""
+    return LateFusion(AVMNIST) if name == "late_fusion" else Transformer(TOKENS, **TRANSFORMER, lean=lean)
 
 
 def parameters(model: nn.Module) -> int:
@@ -175,7 +190,7 @@ def step(model: nn.Module, optimiser: torch.optim.Optimizer, rows: dict, labels:
     return loss.detach()
 
 
-def check_reference(name: str, path: Path) -> dict[str, float]:
+def check_reference(name: str, path: Path, lean: bool) -> dict[str, float]:
     """How far this model is from what `models.save_reference` stored, at most: outputs, loss, weights after a step.
 
     The running statistics are left out: for the variance PyTorch divides by n - 1, Keras by n.
@@ -184,7 +199,7 @@ def check_reference(name: str, path: Path) -> dict[str, float]:
         kept = {key: reference[key] for key in reference.files}
 
     def twin(when: str) -> nn.Module:
-        model = make(name).double()
+        model = make(name, lean).double()
         model.load({key.removeprefix(when): value for key, value in kept.items() if key.startswith(when)})
         return model
 

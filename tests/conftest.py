@@ -1,15 +1,24 @@
-"""What several tests share: the notebook tools on the path, and a small course to try them on."""
+"""What several tests share: a small course to try the notebook tools on."""
 
 import shutil
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "tools"))
 
-from nbtools.again import pytest_collection_modifyitems  # noqa: E402, F401
+
+@pytest.fixture(scope="session")
+def built() -> Callable[[str], Path]:
+    """Builds a data set of the kit in the user's cache, unless it is there: for tests that then read it offline."""
+
+    def build(name: str) -> Path:
+        from mmkit import datasets
+
+        return datasets.build(name)
+
+    return build
 
 
 @pytest.fixture
@@ -17,9 +26,9 @@ def course(tmp_path: Path):
     """An empty course, laid out as the repository is."""
     from nbtools.project import Project
 
-    shutil.copy(ROOT / "pyproject.toml", tmp_path)
-    (tmp_path / "notebooks").mkdir()
-    shutil.copy(ROOT / "notebooks" / "themes.toml", tmp_path / "notebooks")
+    for name in ("pyproject.toml", "requirements.lock", "data/sources.toml", "notebooks/themes.toml"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
     return Project(tmp_path)
 
 
@@ -40,6 +49,6 @@ def lesson(course) -> Path:
         if "claims" in tags(cell):
             row = "".join(f"<td>{field}</td>" for field in ("beats it", "0.2", "&gt; 0", "holds"))
             cell.outputs = [new_output("display_data", {"text/html": f"<table><tbody><tr>{row}</tr></tbody></table>"})]
-    nb.metadata["mmkit"] = {"seconds": 9, "peak_memory_mb": 700.0}
+    nb.metadata["mmkit"] = {"seconds": 9, "peak_memory_mb": 700.0, "fingerprint": {"cells": "of an earlier day"}}
     write(nb, path)
     return path

@@ -59,6 +59,46 @@ def test_one_number_of_any_kind(value, capsys):
     claims.table()
 
 
+@pytest.mark.parametrize("precision", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("bound", [0.9, 0.1, 0.7, 1e-3, 123.456])
+def test_a_number_meets_its_own_bound_in_its_own_precision(precision, bound, capsys):
+    claims = Claims()
+    for place, comparison in enumerate((">=", "<=", "==")):
+        claims.check(f"value {place}", precision(bound), comparison, bound)
+        claims.check(f"bound {place}", bound, comparison, precision(bound))
+    claims.table()
+    above = np.nextafter(precision(bound), precision(np.inf), dtype=precision)
+    claims.check("more", above, "<=", bound)
+    with pytest.raises(ClaimFailed, match="more: .* is not <= "):
+        claims.table()
+
+
+@pytest.mark.parametrize("comparison", COMPARISONS)
+@pytest.mark.parametrize(
+    "value, bound",
+    [
+        (np.float32(0.9) - np.float32(6e-8), 0.9),
+        (0.9 - 1e-9, 0.9),
+        (0.1 + 0.2, 0.3),
+        (0.9, np.float32(0.9)),
+        (0.12345678, 0.1234568),
+        (1e-6 + 1e-21, 1e-6),
+        (12345.6, 12345.5),
+        (-0.00001, 0),
+        (1 / 3, np.float64(1) / 3),
+    ],
+)
+def test_the_numbers_shown_give_the_verdict_shown(comparison, value, bound, capsys):
+    claims = Claims()
+    claims.check("c", value, comparison, bound)
+    try:
+        claims.table()
+    except ClaimFailed:
+        pass
+    _, shown, sign, limit, verdict = capsys.readouterr().out.splitlines()[1].split()
+    assert COMPARISONS[sign](float(shown), float(limit)) == (verdict == "holds")
+
+
 @pytest.mark.parametrize(
     "arguments, told",
     [
@@ -93,6 +133,3 @@ def test_a_page_gets_html_with_the_text_escaped():
     (output,) = captured.outputs
     assert "a &lt; b &amp; c" in output.data["text/html"] and "a < b" not in output.data["text/html"]
     assert "holds" in output.data["text/plain"]
-
-
-# ---- labelled sets -------------------------------------------------------------------------------------------------

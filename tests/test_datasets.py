@@ -208,7 +208,8 @@ def test_a_voice_that_is_not_there():
         pytest.param("import mmkit.datasets; import {tfds}", marks=pytest.mark.slow),
     ],
 )
-def test_loads_from_any_folder_in_either_order_of_imports(imports, tmp_path):
+def test_loads_from_any_folder_in_either_order_of_imports(imports, tmp_path, built):
+    built("av_digits")
     code = imports.format(tfds="tensorflow_datasets as tfds")
     code += "; print(len(tfds.load('av_digits/small', split='test')))"
     cache = settings.cache_dir()

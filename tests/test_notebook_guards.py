@@ -104,6 +104,8 @@ BAD = {
     "planned theme": (swap("T05, T06", "T05"), "T06 is planned"),
     "stale minutes": (swap("Under 1 minute", "About 2 minutes"), "the measurement"),
     "not measured": (lambda nb: nb.metadata.pop("mmkit"), "were not measured"),
+    "no fingerprint": (lambda nb: nb.metadata.mmkit.pop("fingerprint"), "it has no fingerprint"),
+    "outputs changed by hand": (lambda nb: nb.metadata.mmkit.update(outputs="0"), "not those that were stored"),
     "too slow": (lambda nb: nb.metadata.mmkit.update(seconds=200), "it took 200 s"),
     "too large in memory": (lambda nb: nb.metadata.mmkit.update(peak_memory_mb=4000), "it took 4000 MB"),
     "a section is missing": (remove("## From the documents"), '"## From the documents" is there 0 times'),
@@ -231,6 +233,15 @@ def test_the_linter_rejects_a_wrong_place(course, lesson: Path) -> None:
     assert any("number taken" in finding for finding in lint_plan(course))
 
 
+def test_the_first_edition_may_lack_fingerprints_and_lists_lessons_that_exist(course, lesson: Path) -> None:
+    listed = course.folder / "first_edition.txt"
+    listed.write_text("# of old\n03\n", encoding="utf-8")
+    assert findings_of(course, lesson, lambda nb: nb.metadata.mmkit.pop("fingerprint")) == []
+    assert lint_plan(course) == []
+    listed.write_text("03\n44\n", encoding="utf-8")
+    assert lint_plan(course) == ["first_edition.txt: no notebook 44: there are 03: take it off the list"]
+
+
 def test_the_linter_rejects_a_file_without_code(course, lesson: Path) -> None:
     replace(lesson, nbformat.writes(new_notebook()))
     assert any("no code cell" in finding for finding in lint(course, lesson))
@@ -244,7 +255,7 @@ def nbval(
     *cells: tuple[str, str | None],
     checked: bool = True,
     options: tuple[str, ...] = (),
-    plugin: tuple[str, ...] = ("-p", "nbtools.again"),
+    plugin: tuple[str, ...] = ("-p", "nbval_lessons"),
 ) -> str:
     """Runs cells, given as (source, stored stdout), under the project's pytest options; returns what pytest prints."""
     nb = new_notebook(metadata={"kernelspec": {"name": "no-such-kernel", "display_name": ""}})
@@ -257,7 +268,7 @@ def nbval(
     command = [sys.executable, "-m", "pytest", str(path), "-c", str(ROOT / "pyproject.toml"), "--rootdir", str(folder)]
     command += [*plugin, "-p", "no:cacheprovider", "-q", "-n", "0", "--nbval-cell-timeout=6", "--timeout=60", *options]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
-    environment["PYTHONPATH"] = str(ROOT / "tools")
+    environment["PYTHONPATH"] = os.pathsep.join([str(ROOT / "tests"), str(ROOT / "tools")])
     result = subprocess.run(
         command, cwd=folder.parent, env=environment, capture_output=True, text=True, timeout=240, check=False
     )
@@ -339,7 +350,7 @@ def test_nbval_rejects_a_quick_cell_that_cannot_run_twice(source: str, stored: s
 
 @pytest.mark.slow
 def test_the_projects_own_run_runs_cells_twice(tmp_path: Path) -> None:
-    """As `make test` does: by the tests' conftest.py, and for notebooks that lie elsewhere."""
+    """By the checkout's conftest.py, and for notebooks that lie elsewhere."""
     any_test = str(ROOT / "tests" / "test_notebooks.py") + "::test_the_plan_is_sound"
     assert "3 passed" in nbval(tmp_path, ("value = 3", None), options=(any_test,), plugin=())
 

@@ -1,14 +1,13 @@
-"""Every notebook keeps the rules. That it runs, nbval tests: pytest collects its cells, see tools/nbtools/again.py."""
+"""Every notebook keeps the rules. That it runs, nbval tests: see tests/nbval_lessons.py."""
 
 import shutil
 import tomllib
 from pathlib import Path
 
-import jupytext
 import pytest
 from nbtools import links, overview
 from nbtools.lint import lint, lint_plan
-from nbtools.project import Project, read, sources, tags
+from nbtools.project import Project
 
 PROJECT = Project()
 NOTEBOOKS = PROJECT.notebooks()
@@ -20,22 +19,11 @@ def test_keeps_the_rules(path: Path) -> None:
     assert lint(PROJECT, path) == []
 
 
-@every_notebook
-def test_survives_editing_as_text(path: Path) -> None:
-    nb = read(path)
-    twin = jupytext.reads(jupytext.writes(nb, fmt="py:percent"), fmt="py:percent")
-    assert sources(twin) == sources(nb)
-    assert [tags(cell) for cell in twin.cells] == [tags(cell) for cell in nb.cells]
-
-
-def test_pytest_runs_the_notebooks() -> None:
-    options = tomllib.loads((PROJECT.root / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["pytest"][
-        "ini_options"
-    ]
-    assert "notebooks" in options["testpaths"]
+def test_how_pytest_runs_notebooks() -> None:
+    table = tomllib.loads((PROJECT.root / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["pytest"]
     for option in ("--nbval-lax", "--nbval-current-env", "--nbval-cell-timeout", "--dist loadscope"):
-        assert option in options["addopts"]
-    assert options["timeout"]
+        assert option in table["ini_options"]["addopts"]
+    assert table["ini_options"]["timeout"]
 
 
 def test_the_plan_is_sound() -> None:

@@ -11,6 +11,7 @@ import bootstrap
 import lock
 import pytest
 import yaml
+from nbtools.fingerprint import Kit
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
@@ -49,6 +50,32 @@ def test_the_lock_has_what_the_project_asks_for(python):
         assert requirement.specifier.contains(locked[canonicalize_name(requirement.name)]), requirement
 
 
+def test_extras_are_left_out_until_a_lesson_needs_them():
+    def names(lock_text: str) -> set[str]:
+        return set(re.findall(r"^([\w.-]+)==", lock_text, re.MULTILINE))
+
+    everything, base = names(text("requirements.lock")), names(bootstrap.chosen())
+    extras = set(project()["project"]["optional-dependencies"]) - set(bootstrap.ALWAYS)
+    added = {extra: names(bootstrap.chosen(extra)) for extra in extras}
+    assert "river" in added["drift"] and "river" not in base
+    assert names(bootstrap.chosen("")) == set().union(*added.values())
+    assert base.union(*added.values()) == everything and not any(base & one for one in added.values())
+    build = [Requirement(line) for line in project()["dependency-groups"]["build"]]
+    assert {canonicalize_name(one.name) for one in requirements("lab", "test") + build} <= base
+    with pytest.raises(bootstrap.SetupError, match="no extra nosuch: choose one of drift"):
+        bootstrap.chosen("nosuch")
+
+
+def test_the_kit_imports_no_extra():
+    """So that it can be imported where no lesson has asked for one."""
+    kit = Kit(ROOT)
+    imported = kit.distributions(name for module in kit.modules.values() for name in module.imports.loaded)
+    extras = set(project()["project"]["optional-dependencies"]) - set(bootstrap.ALWAYS)
+    assert "keras" in imported and not imported & {one.name for one in requirements(*extras)} - {
+        one.name for one in requirements("lab", "test")
+    }
+
+
 @pytest.mark.parametrize("path", LOCKS)
 def test_a_lock_pins_and_hashes_everything(path):
     names = []
@@ -70,7 +97,7 @@ def test_conda_gets_what_the_lock_has():
     assert pip == "pip" and python == f"python={lock.CONDA_PYTHON}"
     assert section["pip"][-1] == "-e ."
     pins = dict(line.split("==") for line in section["pip"][:-1])
-    asked = {requirement.name for requirement in requirements("lab", "test")}
+    asked = {requirement.name for requirement in requirements(*project()["project"]["optional-dependencies"])}
     assert pins == {name: lock.locked(lock.CONDA_PYTHON)[name] for name in asked}
 
 

@@ -1,6 +1,5 @@
 """Set-up refuses in one line what it cannot work with, and takes no harm from being killed or started twice."""
 
-import ast
 import hashlib
 import os
 import shutil
@@ -16,7 +15,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 OLD_PYTHONS = sorted(
     path
-    for pattern in ("2.7.*", "3.[6-9].*", "3.10.*")
+    for pattern in ("3.[6-9].*", "3.10.*")
     for path in (Path.home() / ".pyenv" / "versions").glob(pattern + "/bin/python")
 )
 
@@ -61,11 +60,6 @@ def bootstrap(repository: Path, *arguments: str, pretend: str = "") -> list[str]
         f"import runpy, sys; sys.argv = {[path, *arguments]}; {pretend}\nrunpy.run_path({path!r}, run_name='__main__')"
     )
     return [sys.executable, "-c", code]
-
-
-def test_bootstrap_keeps_to_what_old_pythons_understand():
-    source = (ROOT / "tools" / "bootstrap.py").read_text(encoding="ascii")  # Python 2 wants ASCII
-    ast.parse(source, feature_version=(3, 4))
 
 
 @pytest.mark.parametrize(("version", "fault"), [((3, 8, 18), "Python 3.8 is too old"), ((3, 14, 0), "3.14 is too new")])

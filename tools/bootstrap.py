@@ -4,40 +4,45 @@
     python3 tools/bootstrap.py colab         the environment .venv-colab, with Colab's versions and without the kit
     python3 tools/bootstrap.py jax           the environment .venv-jax, with JAX beside the packages, without the kit
     python3 tools/bootstrap.py bench         the environment .venv-bench, with PyTorch beside the kit's packages
+    python3 tools/bootstrap.py extra drift   the packages of an extra of pyproject.toml as well, or of all extras
     python3 tools/bootstrap.py notebook 04   whether there is a notebook 04
 
 Nothing but Python with its venv module is needed. What is missing is said in one line, with its remedy. A ready
 environment is left as it is, with no look at the network. One that is not ready is made afresh, so a killed set-up
-does no harm; of two started at once, the second waits for the first.
-
-This file keeps to what old Pythons understand, even 2.7, so that they can run it and be refused in words.
+does no harm; of two started at once, the second waits for the first. (Python 3.6 can read this file, to be refused.)
 """
 
-from __future__ import print_function
-
-import glob
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-PROJECT = os.path.join(ROOT, "pyproject.toml")
 OLDEST, NEWEST = (3, 11), (3, 13)
+ROOT = Path(__file__).resolve().parent.parent
+PROJECT = ROOT / "pyproject.toml"
 DISK_GB = 6  # an environment takes 3 GB, and pip holds up to 2 GB more while it makes one
 STAMP = "mmkit-stamp"  # a file in the environment: says that it is ours, and once it is ready, what it was made from
+ALWAYS = ("lab", "test")  # the extras that every .venv has
+LOCKS = {  # of the other environments; what the last file of `bench` names comes by its version, with no hash
+    "colab": ["tests/colab/requirements.lock"],
+    "jax": ["tests/on_jax/requirements.lock"],
+    "bench": ["benchmarks/requirements.lock", "benchmarks/requirements.in"],
+}
 
 # What pip says when it fails, and what to do about it; the first that fits.
-REMEDIES = (
-    ("No space left", "the disk is full: free 6 GB, then try again"),
-    ("DO NOT MATCH THE HASHES", "a download is not the file that the lock names: try again; if it fails again, ask who "
-                                "runs your package index or proxy"),
-    ("Retrying (Retry", "pip cannot reach its package index: go online, or set your network's proxy or index with "
-                        "`pip config`, then try again"),
-    ("from versions:", "pip finds no such package for this machine: on Windows use WSL, else try another Python from "
-                       "3.11 to 3.13 with PYTHON=python3.12"),
-)
+REMEDIES = {
+    "No space left": "the disk is full: free 6 GB, then try again",
+    "DO NOT MATCH THE HASHES": "a download is not the file that the lock names: try again; if it fails again, ask who "
+    "runs your package index or proxy",
+    "Retrying (Retry": "pip cannot reach its package index: go online, or set your network's proxy or index with "
+    "`pip config`, then try again",
+    "from versions:": "pip finds no such package for this machine: on Windows use WSL, else try another Python from "
+    "3.11 to 3.13 with PYTHON=python3.12",
+}
 
 
 class SetupError(Exception):
@@ -45,58 +50,58 @@ class SetupError(Exception):
 
 
 def main(arguments):
+    name = " ".join(arguments)
     if arguments[:1] == ["notebook"]:
-        check_notebook("".join(arguments[1:]))
-    elif arguments == ["colab"]:
-        set_up(".venv-colab", os.path.join("tests", "colab", "requirements.lock"), kit=False)
-    elif arguments == ["jax"]:
-        set_up(".venv-jax", os.path.join("tests", "on_jax", "requirements.lock"), kit=False)
-    elif arguments == ["bench"]:
-        loose = os.path.join("benchmarks", "requirements.in")
-        set_up(".venv-bench", os.path.join("benchmarks", "requirements.lock"), kit=False, loose=loose)
-    elif not arguments:
-        set_up(".venv", "requirements.lock", kit=True)
+        check_notebook(name[len("notebook ") :])
+    elif arguments[:1] == ["extra"]:
+        set_up(".venv", ["requirements.lock"], kit=True, extras=arguments[1:] or [""])
+    elif name in LOCKS:
+        set_up(f".venv-{name}", LOCKS[name], kit=False)
+    elif not name:
+        set_up(".venv", ["requirements.lock"], kit=True)
     else:
-        raise SetupError("bootstrap.py knows `colab`, `jax`, `bench` and `notebook NN`, not `%s`" % " ".join(arguments))
+        raise SetupError(f"bootstrap.py knows {', '.join(LOCKS)}, `extra NAME` and `notebook NN`, not `{name}`")
 
 
 def check_notebook(number):
-    paths = glob.glob(os.path.join(ROOT, "notebooks", "[0-9][0-9]_*.ipynb"))
-    paths += glob.glob(os.path.join(ROOT, "notebooks", "*", "[0-9][0-9]_*.ipynb"))
-    numbers = sorted(os.path.basename(path)[:2] for path in paths)
+    numbers = sorted(path.name.partition("_")[0] for path in (ROOT / "notebooks").rglob("[0-9]*_*.ipynb"))
     if number not in numbers:
-        raise SetupError("there is no notebook NB=%s: choose one of %s, as in `make run NB=%s`"
-                         % (number, ", ".join(numbers), numbers[-1] if numbers else "04"))
+        last = numbers[-1] if numbers else "04"
+        sys.exit(f"There is no notebook NB={number}: choose one of {', '.join(numbers)}, as in `make run NB={last}`.")
 
 
-def set_up(venv, lock, kit, loose=None):
-    """Makes the environment `venv` hold what the file `lock` names, and the kit if `kit`; at once if it does.
-
-    What the file `loose` names and the lock does not comes too, by its version, with no hash to check it.
-    """
-    venv, lock = os.path.join(ROOT, venv), [os.path.join(ROOT, name) for name in (lock, loose) if name]
-    lacks = missing(venv, lock, kit)
-    if not lacks:
+def set_up(venv, locks, kit, extras=()):
+    """Makes the environment `venv` hold what the files `locks` name, the kit if `kit`, and `extras` ("": all)."""
+    venv, locks = ROOT / venv, [ROOT / name for name in locks]
+    lacks = missing(venv, locks, kit)
+    if not lacks and not extras:
         return
-    if lacks == "packages":
-        check_python()
+    check_python()
     try:
-        with open(venv + ".lock", "w") as turn:
+        with open(f"{venv}.lock", "w") as turn:
             wait_for(turn)
-            lacks = missing(venv, lock, kit)  # perhaps nothing any more: another set-up had its turn
+            lacks = missing(venv, locks, kit)  # perhaps nothing any more: another set-up had its turn
             if lacks == "packages":
-                make(venv, lock, turn)
+                make(venv, locks, kit, turn)
+            if lacks == "kit":
+                install_locked(venv, turn, chosen(), "--no-deps")  # pyproject.toml may share them out otherwise
             if lacks and kit:
-                install_kit(venv, turn)
-    except (IOError, OSError) as error:
-        raise SetupError("cannot write %s (%s): make the folder writable or free space, then try again"
-                         % (error.filename or venv, error.strerror))
+                # What builds the kit is among the packages, so this needs no network.
+                install(venv, turn, "--no-index", "--no-deps", "--no-build-isolation", "--editable", str(ROOT))
+                write_stamp(venv, [*read_stamp(venv)[:3], digest(PROJECT)])
+            for extra in extras:
+                install_locked(venv, turn, chosen(extra), "--no-deps", "--quiet")
+    except OSError as error:
+        file = error.filename or venv
+        raise SetupError(
+            f"cannot write {file} ({error.strerror}): make the folder writable or free space, then try again"
+        )
 
 
-def missing(venv, lock, kit):
+def missing(venv, locks, kit):
     """What the environment lacks: "packages" (then it is made afresh), "kit", or nothing: ""."""
     made_from = read_stamp(venv)
-    if made_from[:2] != packages(venv, lock) or not runs(python_in(venv)):
+    if made_from[:2] != packages(venv, locks) or not runs(venv / "bin" / "python"):
         return "packages"
     if "PYTHON" in os.environ and made_from[2] != python_version():  # which Python matters to those who name one
         return "packages"
@@ -105,34 +110,26 @@ def missing(venv, lock, kit):
 
 def read_stamp(venv):
     try:
-        with open(os.path.join(venv, STAMP)) as file:
-            return file.read().split("\n")
-    except (IOError, OSError):
+        return (venv / STAMP).read_text().split("\n")
+    except OSError:
         return []
 
 
 def write_stamp(venv, lines):
-    path = os.path.join(venv, STAMP)
-    with open(path + ".new", "w") as file:
-        file.write("\n".join(lines))
-    os.rename(path + ".new", path)
+    (venv / f"{STAMP}.new").write_text("\n".join(lines))
+    (venv / f"{STAMP}.new").replace(venv / STAMP)
 
 
-def packages(venv, lock):
-    return [venv, "".join(map(digest, lock))]  # its place, for an environment that is moved no longer works
+def packages(venv, locks):
+    return [str(venv), "".join(map(digest, locks))]  # its place, for an environment that is moved no longer works
 
 
 def digest(path):
-    with open(path, "rb") as file:
-        return hashlib.sha256(file.read()).hexdigest()
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def python_version():
     return "%d.%d" % sys.version_info[:2]
-
-
-def python_in(venv):
-    return os.path.join(venv, "bin", "python")
 
 
 def check_python():
@@ -141,20 +138,16 @@ def check_python():
     if not OLDEST <= sys.version_info[:2] <= NEWEST:
         fault = "old" if sys.version_info[:2] < OLDEST else "new"
         found = [name for name in ("python3.13", "python3.12", "python3.11") if runs(name)]
-        remedy = "add PYTHON=%s to the command" % found[0] if found else "install Python 3.11, 3.12 or 3.13"
-        raise SetupError("Python %s is too %s, the kit needs 3.11 to 3.13: %s" % (python_version(), fault, remedy))
-    try:
-        import ensurepip  # noqa: F401
-        import venv  # noqa: F401
-    except ImportError:
-        raise SetupError("Python %s has no venv module: install it (Debian and Ubuntu: `sudo apt install "
-                         "python%s-venv`), then try again" % (python_version(), python_version()))
+        remedy = f"add PYTHON={found[0]} to the command" if found else "install Python 3.11, 3.12 or 3.13"
+        raise SetupError(f"Python {python_version()} is too {fault}, the kit needs 3.11 to 3.13: {remedy}")
 
 
 def runs(python):
     try:
-        with open(os.devnull, "w") as nowhere:
-            return subprocess.call([python, "-c", ""], stdout=nowhere, stderr=nowhere) == 0
+        return (
+            subprocess.run([str(python), "-c", ""], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode
+            == 0
+        )
     except OSError:
         return False
 
@@ -164,65 +157,103 @@ def wait_for(turn):
 
     try:
         fcntl.flock(turn, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (IOError, OSError):
-        print("Another set-up is at work: waiting for it.")
-        sys.stdout.flush()
+    except OSError:
+        print("Another set-up is at work: waiting for it.", flush=True)
         fcntl.flock(turn, fcntl.LOCK_EX)
 
 
-def make(venv, lock, turn):
-    if os.path.isdir(venv) and os.listdir(venv) and not read_stamp(venv):
-        raise SetupError("%s is not this kit's own: move it away, then try again" % venv)
-    shutil.rmtree(venv + ".old", ignore_errors=True)
-    if os.path.isdir(venv):
+def make(venv, locks, kit, turn):
+    try:
+        import ensurepip  # noqa: F401
+        import venv as _  # noqa: F401
+    except ImportError:
+        version = python_version()
+        raise SetupError(
+            f"Python {version} has no venv module: install it (Debian and Ubuntu: `sudo apt install "
+            f"python{version}-venv`), then try again"
+        )
+    if venv.is_dir() and any(venv.iterdir()) and not read_stamp(venv):
+        raise SetupError(f"{venv} is not this kit's own: move it away, then try again")
+    old = Path(f"{venv}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if venv.is_dir():
         print("The environment is unfinished or out of date: making it again.")
-        os.rename(venv, venv + ".old")  # first, so that being killed while removing it leaves no part of it here
-        shutil.rmtree(venv + ".old", ignore_errors=True)
+        venv.rename(old)  # first, so that being killed while removing it leaves no part of it here
+        shutil.rmtree(old, ignore_errors=True)
     free = shutil.disk_usage(ROOT).free / 1e9
     if free < DISK_GB:
-        raise SetupError("this disk has %.1f GB free, the kit's packages need %d: free some" % (free, DISK_GB))
+        raise SetupError(f"this disk has {free:.1f} GB free, the kit's packages need {DISK_GB}: free some")
 
-    print("Making %s with Python %s: one to three minutes, longer on a slow network." % (venv, python_version()))
-    sys.stdout.flush()
-    os.mkdir(venv)
+    print(f"Making {venv} with Python {python_version()}: one to three minutes, longer on a slow network.", flush=True)
+    venv.mkdir()
     write_stamp(venv, ["unfinished"])
-    command([sys.executable, "-m", "venv", venv], turn)
-    quiet = [] if sys.stdout.isatty() else ["--quiet"]
-    install = pip_install(venv) + quiet + ["--retries", "2"]
-    command(install + ["--require-hashes", "-r", lock[0]], turn)
-    for loose in lock[1:]:
-        command(install + ["-r", loose], turn)
-    write_stamp(venv, packages(venv, lock) + [python_version()])
+    command([sys.executable, "-m", "venv", str(venv)], turn)
+    install_locked(venv, turn, chosen() if kit else locks[0].read_text())
+    for loose in locks[1:]:
+        install(venv, turn, "-r", str(loose))
+    write_stamp(venv, [*packages(venv, locks), python_version()])
 
 
-def install_kit(venv, turn):
-    # What builds the kit is among the packages, so this needs no network.
-    offline = ["--quiet", "--no-index", "--no-deps", "--no-build-isolation"]
-    command(pip_install(venv) + offline + ["--editable", ROOT], turn)
-    write_stamp(venv, read_stamp(venv)[:3] + [digest(PROJECT)])
+def chosen(extra=None):
+    """The entries of requirements.lock that .venv begins with; those that `extra` adds to them, or all extras if ""."""
+    import tomllib  # new in Python 3.11
+
+    table = tomllib.loads(PROJECT.read_text(encoding="utf-8"))
+    groups = table["project"]["optional-dependencies"]
+    extras = {name: lines for name, lines in groups.items() if name not in ALWAYS}
+    if extra and extra not in extras:
+        raise SetupError(f"pyproject.toml has no extra {extra}: choose one of {', '.join(sorted(extras))}")
+    entries = re.split(r"^(?=\w)", (ROOT / "requirements.lock").read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]
+    name = {entry: entry.partition("==")[0] for entry in entries}
+    needs = {}  # of each package those that it asks for, by what the lock says under `via`
+    for entry in entries:
+        for above in re.findall(r"^ +#(?: via)? +([\w.-]+)", entry, re.MULTILINE):
+            needs.setdefault(above, set()).add(name[entry])
+
+    def closed(lines):
+        found, new = set(), {re.match(r"[\w.-]+", line)[0] for line in lines}
+        while new:
+            found |= new
+            new = set().union(*(needs.get(one, ()) for one in new)) - found
+        return found
+
+    wanted = closed(
+        sum((groups[one] for one in ALWAYS), table["project"]["dependencies"] + table["dependency-groups"]["build"])
+    )
+    if extra is not None:
+        wanted = closed(extras[extra] if extra else sum(extras.values(), [])) - wanted
+    return "".join(entry for entry in entries if name[entry] in wanted)
 
 
-def pip_install(venv):
+def install_locked(venv, turn, text, *options):
+    with tempfile.TemporaryDirectory() as folder:
+        lock = Path(folder) / "requirements.txt"
+        lock.write_text(text, encoding="utf-8")
+        install(venv, turn, "--require-hashes", "-r", str(lock), *options)
+
+
+def install(venv, turn, *words):
     # -I: whatever PYTHONPATH says, it is this environment's pip, and it sees this environment alone.
-    return [python_in(venv), "-I", "-m", "pip", "install", "--disable-pip-version-check"]
+    pip = [str(venv / "bin" / "python"), "-I", "-m", "pip", "install", "--disable-pip-version-check", "--retries=2"]
+    command([*pip, *([] if sys.stdout.isatty() else ["--quiet"]), *words], turn)
 
 
 def command(words, turn):
     # The child holds our turn too: if we are killed and it is not, the next set-up waits until it has ended.
     environment = dict(os.environ, PIP_USER="0")
-    child = subprocess.Popen(words, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE,
-                             pass_fds=[turn.fileno()], universal_newlines=True)
-    said = child.communicate()[1]
-    if child.returncode:
-        remedy = [text for sign, text in REMEDIES if sign in said]
+    pipes = {"stdin": subprocess.DEVNULL, "stderr": subprocess.PIPE, "universal_newlines": True}
+    done = subprocess.run(words, cwd=str(ROOT), env=environment, pass_fds=[turn.fileno()], **pipes)
+    if done.returncode:
+        said = done.stderr
+        remedy = [text for sign, text in REMEDIES.items() if sign in said]
         lines = [line for line in said.splitlines() if "ERROR" in line] or said.splitlines() or ["nothing"]
-        raise SetupError(remedy[0] if remedy else "`%s` failed: %s" % (" ".join(words), lines[-1]))
+        raise SetupError(remedy[0] if remedy else f"`{' '.join(words)}` failed: {lines[-1]}")
 
 
 if __name__ == "__main__":
     try:
         main(sys.argv[1:])
     except SetupError as error:
-        sys.exit("Set-up stopped: %s." % error)
+        sys.exit(f"Set-up stopped: {error}.")
     except KeyboardInterrupt:
         sys.exit("Set-up stopped half-way: type the same again, and it starts afresh.")

@@ -1,8 +1,8 @@
 """The notebooks' tools: run, store, check and list them. `python tools/notebooks.py COMMAND --help` says more.
 
 new NAME     begin a notebook, such as 03_data_pipelines, from the skeleton
-text 03      write it as text, build/text/03_….py, for those who rather edit that
-store 03     execute it (the text, if that is newer), clean it and keep its outputs: the author's one command
+store 03     execute it, clean it and keep its outputs: the author's one command; --stale: all that are stale
+stale        list the lessons whose outputs may no longer be what they give, and why
 lint         check the notebooks against the house's rules
 run 04       execute a notebook without changing it, and write build/html/04_….html
 student      write copies without solutions to build/student
@@ -11,10 +11,12 @@ links        lead all buttons and Setup cells to the address in pyproject.toml
 """
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
 from nbtools import author, links, overview
+from nbtools.course import Course
 from nbtools.project import Problem, Project, number, read, replace
 
 
@@ -28,7 +30,7 @@ def main(arguments: list[str] | None = None, project: Project | None = None) -> 
         print(problem, file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("stopped; no notebook was changed", file=sys.stderr)
+        print("stopped: what was stored before stays, all else is as it was", file=sys.stderr)
         return 130
 
 
@@ -48,8 +50,9 @@ def _parser() -> argparse.ArgumentParser:
     add("run", run, "execute notebooks without changing them, and write HTML pages", "+").add_argument(
         "--twice", action="store_true", help="each cell twice: does a second run have the same effect?"
     )
-    add("store", store, "execute notebooks, clean them and store their outputs", "+")
-    add("text", text, "write notebooks as text, to be edited", "+")
+    stored = add("store", store, "execute notebooks, clean them and store their outputs", "*")
+    stored.add_argument("--stale", action="store_true", help="all that are stale, one after another")
+    add("stale", stale, "list the stale lessons, with the reason")
     add("new", new, "begin a notebook").add_argument("path", type=Path, help="its name, 03_data_pipelines, or its path")
     add("student", student, "write copies without solutions", "*")
     add("lint", lint_notebooks, "check notebooks against the house's rules", "*")
@@ -68,6 +71,8 @@ def run(project: Project, options: argparse.Namespace) -> int:
     from nbtools.execute import page
 
     for path in _chosen(project, options.notebooks):
+        course = Course(project)
+        course.bring_for([course.lesson(path)])
         nb = read(path)
         measured = author.run(project, nb, path, twice=options.twice)
         if options.twice:
@@ -82,22 +87,35 @@ def run(project: Project, options: argparse.Namespace) -> int:
 def store(project: Project, options: argparse.Namespace) -> int:
     from nbtools.lint import lint
 
-    paths = []
-    for name in options.notebooks:
-        made_from_text = Path(name).suffix == ".ipynb" and author.text_path(project, Path(name)).exists()
-        paths.append(Path(name).resolve() if made_from_text else project.find(name))
-    for path in paths:
-        measured = author.store(project, path)
-        print(f"{path.stem}: {_took(measured)}: stored in {project.relative(path)}")
-        for finding in lint(project, path):
-            print(finding)
-    replace(overview.map_path(project), overview.overview(project))
-    return 0
+    course, failed = Course(project), 0
+    for variable in {"MMKIT_SEED", "MMKIT_PROFILE"} & set(os.environ):
+        raise Problem(f"{variable} is set, and what is stored is the default's: unset it")
+    if options.stale:
+        lessons = [lesson for lesson in course.lessons() if lesson.stale]
+    elif not options.notebooks:
+        raise Problem("no notebook is named: give its number, or --stale for all that are stale")
+    else:
+        lessons = [course.lesson(project.find(name)) for name in options.notebooks]
+    for lesson in lessons:
+        path = lesson.path
+        try:
+            course.bring_for([lesson])
+            measured = author.store(project, path)
+            print(f"{path.stem}: {_took(measured)}: stored in {project.relative(path)}")
+            for finding in lint(project, path):
+                print(finding)
+            replace(overview.map_path(project), overview.overview(project))
+        except Problem as problem:
+            print(problem, file=sys.stderr)
+            failed += 1
+    return 1 if failed else 0
 
 
-def text(project: Project, options: argparse.Namespace) -> int:
-    for path in _chosen(project, options.notebooks):
-        print(project.relative(author.to_text(project, path)))
+def stale(project: Project, options: argparse.Namespace) -> int:
+    for lesson in Course(project).lessons():
+        if lesson.stale:
+            edition = " (first edition: it may be)" if lesson.first_edition else ""
+            print(f"{lesson.path.stem}: stale {lesson.stale}{edition}")
     return 0
 
 

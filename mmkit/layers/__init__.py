@@ -1,18 +1,19 @@
 """Keras layers for several modalities: branches turn one modality into features, fusion layers bring them together.
 
 Features are a dict from the modality's name to a tensor: vectors `(batch, units)` or tokens `(batch, time, units)`.
-Presence is a dict from name to booleans: `(batch,)`, whether the example has this modality, or `(batch, time)`, which
-of its tokens are there. What is absent cannot change a layer's output, whatever its array holds.
+A mask is a dict from name to booleans: `(batch,)`, whether the example has this modality, or `(batch, time)`, which of
+its tokens are there. What is absent cannot change a layer's output, whatever its array holds.
 """
 
 from mmkit.layers.attention import BottleneckFusion, CrossModalAttention, FusionTransformer, PerceiverFusion
-from mmkit.layers.balancing import OGMGE, UncertaintyWeighting
+from mmkit.layers.balancing import OGMGE, GradientModulationHead, UncertaintyWeighting
 from mmkit.layers.base import FusionLayer
 from mmkit.layers.bert_branch import BertTextBranch
 from mmkit.layers.conv2d_branch import Conv2DBranch
 from mmkit.layers.conv_lstm import ConvLSTMFusion
 from mmkit.layers.experts import MixtureOfExpertsFusion
 from mmkit.layers.fusion import ConcatFusion, DeepFusion, FiLMFusion, GatedFusion, SumFusion
+from mmkit.layers.late_fusion import LateFusion
 from mmkit.layers.lstm_branch import LSTMBranch
 from mmkit.layers.modalities import ModalityDropout, ModalityEmbedding
 from mmkit.layers.products import LowRankFusion, TensorFusion
@@ -31,7 +32,9 @@ __all__ = [
     "FusionLayer",
     "FusionTransformer",
     "GatedFusion",
+    "GradientModulationHead",
     "LSTMBranch",
+    "LateFusion",
     "LowRankFusion",
     "MixtureOfExpertsFusion",
     "ModalityDropout",

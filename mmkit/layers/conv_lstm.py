@@ -9,7 +9,9 @@ from mmkit.layers import masks
 from mmkit.layers.base import FusionLayer
 from mmkit.layers.conv2d_branch import Conv2DBranch
 from mmkit.layers.fusion import ConcatFusion
+from mmkit.layers.kernels import inner_options, keras_name
 from mmkit.layers.lstm_branch import LSTMBranch
+from mmkit.layers.types import Features, Mask, Shape, Tensor
 
 
 @keras.saving.register_keras_serializable("mmkit")
@@ -21,30 +23,51 @@ class ConvLSTMFusion(FusionLayer):
     them.
 
     Args:
-        units: size of the result, and of every branch.
-        pooling: of the convolutional branches; a dict from modality name for one each, "flatten" for those left out.
+        units: int, size of the result, and of every branch.
+        pooling: of the convolutional branches, "flatten" (default) or "max"; a dict from modality name for one each,
+            "flatten" for those left out.
+        kernel_initializer: of every kernel, default "glorot_uniform".
+        kernel_regularizer: of every kernel, default None.
 
     Call arguments:
         features: dict from modality name to `(batch, height, width, channels)` or `(batch, time, features)`.
-        mask: dict from name to booleans: `(batch,)`, or `(batch, time)` for sequences.
+        mask: dict from name to booleans: `(batch,)`, or `(batch, time)` for the steps of a sequence and for the rows of
+            a picture, `(batch, height)`. A name left out, or None, is present.
 
     Returns:
         `(batch, units)`.
 
     Raises:
-        ValueError: as `FusionLayer`, and if `pooling` names an unknown modality.
+        ValueError: as `FusionLayer`, and if a pooling is unknown or `pooling` names an unknown modality.
 
     Source: the branches' and ConcatFusion's.
+
+    Example:
+        >>> import numpy as np
+        >>> from mmkit import layers
+        >>> features = {"picture": np.ones((2, 12, 12, 1)), "touch": np.ones((2, 5, 3))}
+        >>> layers.ConvLSTMFusion(8)(features, mask={"touch": np.array([True, False])}).shape
+        TensorShape([2, 8])
     """
 
     RANKS = (3, 4)
 
-    def __init__(self, units: int, pooling: str | dict[str, str] = "flatten", **kwargs: Any) -> None:
-        super().__init__(units, **kwargs)
+    def __init__(
+        self,
+        units: int,
+        pooling: str | dict[str, str] = "flatten",
+        kernel_initializer: Any = "glorot_uniform",
+        kernel_regularizer: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(units, kernel_initializer, kernel_regularizer, **kwargs)
+        for one in pooling.values() if isinstance(pooling, Mapping) else [pooling]:
+            if one not in ("flatten", "max"):
+                raise ValueError(f"ConvLSTMFusion: unknown pooling {one!r}: use 'flatten' or 'max'")
         self.pooling = pooling
-        self.fusion = ConcatFusion(units, dtype=self.dtype_policy, name="fusion")
+        self.fusion = ConcatFusion(units, name="fusion", **inner_options(self))
 
-    def build_modalities(self, shapes: dict[str, tuple]) -> None:
+    def build_modalities(self, shapes: dict[str, Shape]) -> None:
         if isinstance(self.pooling, Mapping):
             unknown = sorted(set(self.pooling) - {name for name, shape in shapes.items() if len(shape) == 4})
             if unknown:
@@ -52,21 +75,22 @@ class ConvLSTMFusion(FusionLayer):
         self.ranks = {name: len(shape) for name, shape in shapes.items()}
         self.branches = {}
         for name, shape in shapes.items():
+            options = {"name": keras_name(name), **inner_options(self)}
             if len(shape) == 4:
                 pooling = self.pooling.get(name, "flatten") if isinstance(self.pooling, Mapping) else self.pooling
-                self.branches[name] = Conv2DBranch(self.units, pooling=pooling, dtype=self.dtype_policy, name=name)
+                self.branches[name] = Conv2DBranch(self.units, pooling=pooling, **options)
             else:
-                self.branches[name] = LSTMBranch(self.units, dtype=self.dtype_policy, name=name)
+                self.branches[name] = LSTMBranch(self.units, **options)
             self.branches[name].build(shape)
         self.fusion.build({name: (None, self.units) for name in self.names})
 
-    def fuse(self, features: dict[str, Any], mask: dict[str, Any], training: bool | None) -> Any:
+    def fuse(self, features: Features, mask: Mask, training: bool | None) -> Tensor:
         for name, feature in features.items():
             masks.check_shape("ConvLSTMFusion", name, feature.shape, (self.ranks[name],))
-        seen = {
+        vectors = {
             name: self.branches[name](features[name], mask=mask.get(name), training=training) for name in self.names
         }
-        return self.fusion(seen, mask={name: masks.is_present(given) for name, given in mask.items()})
+        return self.fusion(vectors, mask={name: masks.is_present(given) for name, given in mask.items()})
 
-    def get_config(self) -> dict:
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "pooling": self.pooling}

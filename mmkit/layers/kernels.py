@@ -1,8 +1,13 @@
-"""The initializer and the regularizer of kernels, which the kit's layers take as Keras's own layers do."""
+"""What the kit's layers pass to the Keras layers inside them: initializer, regularizer, dtypes, names."""
 
+import re
+from collections.abc import Callable
 from typing import Any
 
 import keras
+from keras import ops
+
+from mmkit.layers.types import Shape, Tensor
 
 
 def take_kernel_options(layer: keras.layers.Layer, initializer: Any, regularizer: Any) -> None:
@@ -15,14 +20,35 @@ def take_kernel_options(layer: keras.layers.Layer, initializer: Any, regularizer
     layer.kernel_regularizer = keras.regularizers.get(regularizer)
 
 
-def inner_options(layer: keras.layers.Layer) -> dict[str, Any]:
-    """What `layer` passes to the Keras layers that it is made of: dtype policy, kernel initializer and regularizer.
+@keras.saving.register_keras_serializable("mmkit")
+class Anew(keras.initializers.Initializer):
+    """An initializer that layers may share: each weight gets numbers of its own, unless a seed is given.
 
-    Keras copies an initializer that it is handed, so two layers that share one do not begin with the same numbers.
+    A Keras initializer draws the same numbers each time that it is called.
+
+    Args:
+        initializer: as Keras takes it.
     """
+
+    def __init__(self, initializer: Any) -> None:
+        self.initializer = keras.initializers.get(initializer)
+
+    def __call__(self, shape: Shape, dtype: str | None = None) -> Tensor:
+        return self.copy()(shape, dtype=dtype)
+
+    def copy(self) -> Callable[..., Tensor]:
+        """The initializer, new; a plain function as it is."""
+        return self.initializer.clone() if hasattr(self.initializer, "clone") else self.initializer
+
+    def get_config(self) -> dict[str, Any]:
+        return {"initializer": keras.initializers.serialize(self.initializer)}
+
+
+def inner_options(layer: keras.layers.Layer) -> dict[str, Any]:
+    """What `layer` passes to the Keras layers that it is made of: dtype policy, kernel initializer and regularizer."""
     return {
         "dtype": layer.dtype_policy,
-        "kernel_initializer": layer.kernel_initializer,
+        "kernel_initializer": Anew(layer.kernel_initializer),
         "kernel_regularizer": layer.kernel_regularizer,
     }
 
@@ -33,3 +59,70 @@ def kernel_config(layer: keras.layers.Layer) -> dict[str, Any]:
         "kernel_initializer": keras.initializers.serialize(layer.kernel_initializer),
         "kernel_regularizer": keras.regularizers.serialize(layer.kernel_regularizer),
     }
+
+
+def dtype_config(layer: keras.layers.Layer) -> dict[str, Any]:
+    """What `get_config` of a layer that is made of Keras layers returns as its dtype, once some of them are quantized.
+
+    `model.quantize` changes the dtype policy of each inner layer, which the outer layer's own policy does not tell.
+    So the outer layer stores a map from the inner layers' paths to their policies, and hands it to them when it is
+    made anew. Empty if nothing is quantized.
+    """
+    policies = {}
+    for inner in layer._flatten_layers(include_self=False):
+        if inner.quantization_mode is not None:
+            place = layer.name + inner.path.removeprefix(layer.path)  # wherever the layer itself is built
+            policies[f"(.*/)?{re.escape(place)}"] = inner.dtype_policy
+    if not policies:
+        return {}
+    default = layer.dtype_policy
+    if isinstance(default, keras.dtype_policies.DTypePolicyMap):
+        default = default.default_policy
+    policy = keras.dtype_policies.DTypePolicyMap(default.name, policies)  # by name: Keras stores it as it is given
+    return {"dtype": keras.dtype_policies.serialize(policy)}
+
+
+def settle_dtypes(layer: keras.layers.Layer) -> None:
+    """Gives each layer inside `layer`, once all are built, the policy that a map from `dtype_config` holds for it.
+
+    Keras's Dense layer is made by the map, but cannot be saved with it.
+    """
+    for inner in layer._flatten_layers(include_self=False):
+        if isinstance(inner.dtype_policy, keras.dtype_policies.DTypePolicyMap):
+            inner._dtype_policy = inner.dtype_policy[inner.path]
+
+
+def drawn_apart(initializer: Any, count: int, axis: int) -> Callable[..., Tensor]:
+    """An initializer for a weight made of `count` kernels, each drawn as a matrix of its own.
+
+    Keras reads three axes as a convolution's, and so would draw kernels that lie side by side too small.
+
+    Args:
+        initializer: Keras initializer of one kernel.
+        count: number of kernels.
+        axis: axis of the weight along which they lie.
+
+    Returns:
+        A function of the weight's shape and dtype.
+    """
+
+    def draw(shape: Shape, dtype: str | None = None) -> Tensor:
+        one, base = (*shape[:axis], *shape[axis + 1 :]), Anew(initializer).copy()
+        kernels = []
+        for place in range(count):
+            own = base
+            if isinstance(getattr(base, "seed", None), int):  # with one seed, all kernels would be the same
+                own = base.clone()
+                own.seed = base.seed + place
+            kernels.append(own(one, dtype=dtype))
+        return ops.stack(kernels, axis=axis)
+
+    return draw
+
+
+def keras_name(modality: str, prefix: str = "") -> str:
+    """The name, in Keras, of a part that belongs to a modality: any string is a modality's name, not any is Keras's.
+
+    What is no ASCII letter, digit or underscore becomes its code point between hyphens: `hidden_audio-2f-mel`.
+    """
+    return prefix + re.sub(r"[^A-Za-z0-9_]", lambda found: f"-{ord(found[0]):x}-", modality)

@@ -3,7 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import keras
 from keras import ops
+from keras.src.backend import get_keras_mask  # an attribute on TensorFlow, kept apart on JAX: Keras alone knows where
+
+from mmkit.layers.types import Features, Mask, Shape, Tensor
 
 
 def check_names(layer: str, features: Any, expected: Sequence[str] | None = None) -> list[str]:
@@ -15,7 +19,7 @@ def check_names(layer: str, features: Any, expected: Sequence[str] | None = None
         expected: the names that there should be, or None if there are no expectations yet.
 
     Raises:
-        ValueError: if `features` is no such dict, or its names differ from `expected`.
+        ValueError: if `features` is no such dict, a name is empty, or the names differ from `expected`.
     """
     if not isinstance(features, Mapping) or not features or not all(isinstance(name, str) for name in features):
         raise ValueError(
@@ -23,6 +27,8 @@ def check_names(layer: str, features: Any, expected: Sequence[str] | None = None
             f"got {type(features).__name__}"
         )
     names = sorted(features)
+    if "" in names:
+        raise ValueError(f"{layer}: a modality's name must not be empty: got {names}")
     if expected is not None and names != sorted(expected):
         missing, unknown = sorted(set(expected) - set(names)), sorted(set(names) - set(expected))
         shapes = {name: _shape(features[name]) for name in names}
@@ -56,16 +62,21 @@ def check_shape(
         )
 
 
-def check_mask(layer: str, name: str, mask: Any, feature: Any, per_step: bool) -> Any:
-    """`mask` as booleans, its shape checked against `feature`.
+def check_mask(layer: str, name: str, mask: Any, feature: Tensor, per_step: bool) -> Tensor:
+    """`mask` as booleans, its dtype checked, and its shape against `feature`.
 
     Args:
-        mask: `(batch,)`, or `(batch, time)` if `per_step`.
+        mask: `(batch,)`, or `(batch, time)` if `per_step`; booleans or whole numbers.
 
     Raises:
-        ValueError: if its shape does not fit, naming the modality and both shapes.
+        ValueError: if its dtype or its shape does not fit, naming the modality.
     """
     mask = ops.convert_to_tensor(mask)
+    dtype = keras.backend.standardize_dtype(mask.dtype)
+    if "float" in dtype:
+        raise ValueError(
+            f"{layer}: the mask of modality {name!r} has dtype {dtype}, wanted booleans: compare it, as in mask > 0.5"
+        )
     shape, of = _shape(mask), _shape(feature)
     fits = len(shape) == 1 or (per_step and len(shape) == 2 and _agree(shape[1], of[1]))
     if not fits or not _agree(shape[0], of[0]):
@@ -76,27 +87,39 @@ def check_mask(layer: str, name: str, mask: Any, feature: Any, per_step: bool) -
     return ops.cast(mask, "bool")
 
 
-def check_masks(layer: str, features: Mapping[str, Any], mask: Any) -> dict[str, Any]:
-    """The masks that were given, checked; modalities without one, or with None, are left out.
+def with_carried(layer: str, features: Features, mask: Any) -> dict[str, Tensor]:
+    """Each modality's mask: the one in `mask`, else the one that its features carry; without either, it is left out.
+
+    Keras hands carried masks to a call only if nothing else comes with it: no mask of another modality, no labels.
 
     Raises:
-        ValueError: if `mask` is no dict, names an unknown modality, or a shape does not fit.
+        ValueError: if `mask` is no dict or names an unknown modality.
     """
     if mask is None:
-        return {}
+        mask = {}
     if not isinstance(mask, Mapping):
-        raise ValueError(f"{layer} wants a dict from modality name to presence as its mask: got {type(mask).__name__}")
+        raise ValueError(f"{layer} wants a dict from modality name to booleans as its mask: got {type(mask).__name__}")
     unknown = sorted(set(mask) - set(features))
     if unknown:
         raise ValueError(f"{layer}: the mask names {', '.join(unknown)}, but the modalities are {sorted(features)}")
+    both = {name: get_keras_mask(feature) for name, feature in features.items()}
+    both |= {name: one for name, one in mask.items() if one is not None}
+    return {name: one for name, one in both.items() if one is not None}
+
+
+def check_masks(layer: str, features: Features, mask: Mask | None) -> dict[str, Tensor]:
+    """The masks of a call, those that features carry among them, checked; modalities without one are left out.
+
+    Raises:
+        ValueError: if `mask` is no dict, names an unknown modality, or a dtype or a shape does not fit.
+    """
     return {
-        name: check_mask(layer, name, given, features[name], per_step=len(features[name].shape) == 3)
-        for name, given in mask.items()
-        if given is not None
+        name: check_mask(layer, name, one, features[name], per_step=len(features[name].shape) >= 3)
+        for name, one in with_carried(layer, features, mask).items()
     }
 
 
-def keep(feature: Any, mask: Any) -> Any:
+def keep(feature: Tensor, mask: Tensor | None) -> Tensor:
     """`feature` with zeros where `mask` is False. A NaN there is gone, and so is its gradient.
 
     Args:
@@ -110,17 +133,22 @@ def keep(feature: Any, mask: Any) -> Any:
     return ops.where(mask, feature, ops.zeros((), dtype=feature.dtype))
 
 
-def is_present(mask: Any) -> Any:
-    """Whether there is anything of a modality: `(batch,)` from a mask of either shape."""
-    return ops.any(mask, axis=1) if len(mask.shape) == 2 else mask
+def is_present(mask: Tensor | None) -> Tensor | None:
+    """Whether there is anything of a modality: `(batch,)` from a mask of either shape; None from None."""
+    return mask if mask is None or len(mask.shape) == 1 else ops.any(mask, axis=1)
 
 
-def presence(mask: Mapping[str, Any], name: str) -> Any:
-    """Whether each example has modality `name`: `(batch,)` booleans, or None if no mask was given for it."""
-    return is_present(mask[name]) if name in mask else None
+def per_step(mask: Tensor, tokens: Tensor) -> Tensor:
+    """A mask of either shape as `(batch, time)` booleans, for `tokens` `(batch, time, ...)`; time may be unknown."""
+    mask = ops.cast(mask, "bool")
+    if len(mask.shape) == 2:
+        return mask
+    while len(tokens.shape) > 2:
+        tokens = tokens[..., 0]
+    return ops.logical_and(ops.expand_dims(mask, 1), ops.ones_like(tokens, dtype="bool"))
 
 
-def mean_over_time(tokens: Any, mask: Any) -> Any:
+def mean_over_time(tokens: Tensor, mask: Tensor | None) -> Tensor:
     """The mean of the tokens that are there, zeros where none is.
 
     Args:
@@ -137,7 +165,12 @@ def mean_over_time(tokens: Any, mask: Any) -> Any:
     return ops.cast(ops.sum(wide, axis=1) / ops.maximum(count, 1.0), tokens.dtype)
 
 
-def _shape(tensor: Any) -> tuple:
+def mean_over_batch(values: Tensor) -> Tensor:
+    """The mean over the first axis; zeros for a batch of none, as one of several replicas may get it."""
+    return ops.sum(values, axis=0) / ops.cast(ops.maximum(ops.shape(values)[0], 1), values.dtype)
+
+
+def _shape(tensor: Tensor | Shape) -> Shape:
     return tuple(getattr(tensor, "shape", tensor))
 
 

@@ -13,4 +13,8 @@ Features: TypeAlias = Mapping[str, Tensor]
 """From a modality's name to its features, `(batch, units)` or `(batch, time, units)`."""
 
 Mask: TypeAlias = Mapping[str, Tensor | None]
-"""From a modality's name to booleans, `(batch,)` or `(batch, time)`; a modality left out, or None, is present."""
+"""From a modality's name to booleans or whole numbers, `(batch,)` or `(batch, time)`: what is False or 0 is absent.
+
+A modality that is left out, or None, has the mask that its features carry (from `Embedding(mask_zero=True)`, `Masking`
+or `LSTMBranch(tokens=True)`); without one, all of it is present.
+"""

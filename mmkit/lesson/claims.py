@@ -18,7 +18,14 @@ COMPARISONS: dict[str, Callable[[float, float], bool]] = {
 
 @dataclass(frozen=True)
 class Claim:
-    """One row of the table: the claim in words, what was measured, and the bound that it has to meet."""
+    """One row of the table: the claim in words, what was measured, and the bound that it has to meet.
+
+    Example:
+        >>> from mmkit.lesson.claims import Claim
+        >>> claim = Claim("the two agree", 0.2500001, "==", 0.25)
+        >>> claim.holds, claim.written  # as many digits as it takes
+        (False, ('0.2500001', '0.25'))
+    """
 
     text: str
     value: float
@@ -27,24 +34,51 @@ class Claim:
 
     @property
     def holds(self) -> bool:
-        return bool(COMPARISONS[self.comparison](self.value, self.bound))
+        return COMPARISONS[self.comparison](self.value, self.bound)
+
+    @property
+    def written(self) -> tuple[str, str]:
+        """Value and bound as they are shown: in few digits, or in as many as show that the claim holds or fails."""
+        for digits in range(4, 17):
+            value, bound = f"{self.value:.{digits}g}", f"{self.bound:.{max(digits, 6)}g}"
+            if COMPARISONS[self.comparison](float(value), float(bound)) == self.holds:
+                return value, bound
+        return repr(self.value), repr(self.bound)
 
 
 class ClaimFailed(AssertionError):
-    """A claim of the lesson does not hold in this run."""
+    """A claim of the lesson does not hold in this run.
+
+    Example:
+        >>> from mmkit.lesson import ClaimFailed, Claims
+        >>> claims = Claims()
+        >>> claims.check("fusion is right more often than not", 0.48, ">", 0.5)
+        >>> try:
+        ...     claims.table()
+        ... except ClaimFailed as error:
+        ...     print(error)
+        claim                                measured  bound  verdict
+        fusion is right more often than not  0.48      > 0.5  FAILS
+        fusion is right more often than not: 0.48 is not > 0.5
+    """
 
 
 class Claims:
     """The claims of a lesson, each with the number that was measured for it.
 
-    Example:
-        claims = Claims()
-        claims.check("fusion beats the best single modality", fused - best, ">=", 0.08)
-        claims.table()
-
     `table` shows all claims, those that failed too, and then raises `ClaimFailed` if any did: this is what makes a
     lesson's test fail when its text is no longer true. A claim of the same text replaces the earlier one, so that a
     cell can run twice.
+
+    Example:
+        >>> from mmkit.lesson import Claims
+        >>> claims = Claims()
+        >>> claims.check("fusion beats the best single modality", 0.93 - 0.81, ">=", 0.08)
+        >>> claims.check("the two softmaxes agree", 2e-7, "<=", 1e-6)
+        >>> claims.table()
+        claim                                  measured  bound     verdict
+        fusion beats the best single modality  0.12      >= 0.08   holds
+        the two softmaxes agree                2e-07     <= 1e-06  holds
     """
 
     def __init__(self) -> None:
@@ -53,9 +87,12 @@ class Claims:
     def check(self, text: str, value: float, comparison: str, bound: float) -> None:
         """Adds the claim `text`: `value comparison bound`.
 
+        Value and bound are compared in the coarser precision of the two: 0.9 in float32 is a little less than 0.9 in
+        Python, and still meets ">= 0.9".
+
         Args:
             text: what is claimed, in words a reader can check against the lesson.
-            value: the measured number. NaN meets no bound.
+            value: the measured number, of any numeric type, an array of one number too. NaN meets no bound.
             comparison: ">=", ">", "<=", "<" or "==".
             bound: the number to meet.
 
@@ -66,12 +103,14 @@ class Claims:
             raise ValueError("a claim wants a text that says what is claimed")
         if comparison not in COMPARISONS:
             raise ValueError(f"unknown comparison {comparison!r}: use one of {', '.join(COMPARISONS)}")
-        numbers = []
-        for name, number in (("value", value), ("bound", bound)):
-            if np.size(number) != 1 or np.asarray(number).dtype.kind not in "biuf":
+        numbers = np.asarray(value), np.asarray(bound)
+        for name, number in zip(("value", "bound"), numbers, strict=True):
+            if number.size != 1 or number.dtype.kind not in "biuf":
                 raise ValueError(f"the {name} of claim {text!r} must be one number: got {number!r}")
-            numbers.append(float(np.asarray(number).item()))
-        self._claims[text] = Claim(text, numbers[0], comparison, numbers[1])
+        precisions = [number.dtype for number in numbers if number.dtype.kind == "f"]
+        precision = min(precisions, key=lambda dtype: dtype.itemsize, default=np.dtype(float))
+        value, bound = (float(number.astype(precision).item()) for number in numbers)
+        self._claims[text] = Claim(text, value, comparison, bound)
 
     def table(self) -> None:
         """Shows the table of claims.
@@ -84,13 +123,14 @@ class Claims:
             raise ValueError("no claim was checked: call check() before table()")
         rows = list(self._claims.values())
         _show(_Table(rows))
-        failed = [claim for claim in rows if not claim.holds]
+        failed = [
+            f"{claim.text}: {value} is not {claim.comparison} {bound}"
+            for claim in rows
+            for value, bound in [claim.written]
+            if not claim.holds
+        ]
         if failed:
-            raise ClaimFailed(
-                "; ".join(
-                    f"{claim.text}: {claim.value:.4g} is not {claim.comparison} {claim.bound:g}" for claim in failed
-                )
-            )
+            raise ClaimFailed("; ".join(failed))
 
 
 class _Table:
@@ -98,13 +138,9 @@ class _Table:
 
     def __init__(self, claims: list[Claim]) -> None:
         self._rows = [
-            (
-                claim.text,
-                f"{claim.value:.4g}",
-                f"{claim.comparison} {claim.bound:g}",
-                "holds" if claim.holds else "FAILS",
-            )
+            (claim.text, value, f"{claim.comparison} {bound}", "holds" if claim.holds else "FAILS")
             for claim in claims
+            for value, bound in [claim.written]
         ]
 
     def __repr__(self) -> str:

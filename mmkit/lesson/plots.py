@@ -14,7 +14,16 @@ MARKERS = ("o", "s", "^", "D", "v", "P")
 
 
 def use_style() -> None:
-    """Sets the course's look for every figure that follows: small pictures, plain axes, colours that survive grey."""
+    """Sets the course's look for every figure that follows: small pictures, plain axes, colours that survive grey.
+
+    Example:
+        >>> import matplotlib.pyplot as plt
+        >>> from mmkit.lesson import plots
+        >>> with plt.rc_context():  # a lesson calls it in its Setup cell, for all figures
+        ...     plots.use_style()
+        ...     print(plt.rcParams["figure.figsize"])
+        [6.4, 3.2]
+    """
     plt.rcParams.update(
         {
             "figure.dpi": 80,
@@ -47,6 +56,12 @@ def image_grid(
 
     Raises:
         ValueError: if `images` has another rank, or `titles` another length.
+
+    Example:
+        >>> import numpy as np
+        >>> from mmkit.lesson import plots
+        >>> plots.image_grid(np.random.default_rng(0).random((12, 28, 28)), columns=10).shape
+        (2, 10)
     """
     images = np.asarray(images)
     if images.ndim == 4 and images.shape[-1] == 1:
@@ -75,6 +90,17 @@ def intervals(results: Mapping[str, Interval], *, xlabel: str, ax: Axes | None =
         results: from a name to what was measured, drawn from top to bottom.
         xlabel: what was measured, with its unit.
         ax: where to draw; a new figure if None.
+
+    Returns:
+        The axes.
+
+    Example:
+        >>> from mmkit.evaluate import Interval
+        >>> from mmkit.lesson import plots
+        >>> results = {"audio": Interval(0.81, 0.78, 0.84), "fusion": Interval(0.93, 0.91, 0.95)}
+        >>> ax = plots.intervals(results, xlabel="test accuracy (share)")
+        >>> [label.get_text() for label in ax.get_yticklabels()]
+        ['audio', 'fusion']
     """
     if ax is None:
         _, ax = plt.subplots(figsize=(6.4, 0.8 + 0.3 * len(results)))
@@ -107,8 +133,18 @@ def curves(
         log: whether the x axis is logarithmic. Its ticks are then at the numbers in `results`.
         ax: where to draw; a new figure if None.
 
+    Returns:
+        The axes.
+
     Raises:
         ValueError: if there is nothing to draw, or `log` is asked for a number that is not positive.
+
+    Example:
+        >>> from mmkit.evaluate import Interval
+        >>> from mmkit.lesson import plots
+        >>> results = {"probe": {10: Interval(0.4, 0.3, 0.5), 100: Interval(0.7, 0.66, 0.74)}}
+        >>> plots.curves(results, xlabel="labels", ylabel="test accuracy (share)").get_xscale()
+        'log'
     """
     places = sorted({x for line in results.values() for x in line})
     if not places:
@@ -146,8 +182,16 @@ def confusion(matrix: np.ndarray, names: Sequence[str], *, title: str, ax: Axes 
         title: what was tested.
         ax: where to draw; a new figure if None.
 
+    Returns:
+        The axes.
+
     Raises:
         ValueError: if `matrix` is not square or `names` does not fit it.
+
+    Example:
+        >>> from mmkit.lesson import plots
+        >>> plots.confusion([[90, 10], [30, 70]], ["no", "yes"], title="an alarm").get_title()
+        'an alarm'
     """
     matrix = np.asarray(matrix, dtype=float)
     if matrix.shape != (len(names), len(names)):

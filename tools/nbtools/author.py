@@ -1,9 +1,8 @@
-"""What an author does with a notebook: begin it, edit it as text, store it, and hand it to students."""
+"""What an author does with a notebook: begin it, store it, and hand it to students."""
 
 import base64
 import copy
 import io
-import os
 from pathlib import Path
 
 import jupytext
@@ -12,15 +11,12 @@ from nbformat import NotebookNode
 from PIL import Image
 
 from nbtools import links, overview
+from nbtools.course import Course, outputs_hash, reference_seconds
 from nbtools.execute import CellFailed, Measured, execute
-from nbtools.project import NAME, Problem, Project, number, read, replace, sources, tags, write
+from nbtools.project import NAME, Problem, Project, number, read, replace, tags, write
 
 SKELETON = Path(__file__).with_name("skeleton.py.txt")
 NO_SOLUTION = "# This copy comes without the solution."
-
-
-def text_path(project: Project, path: Path) -> Path:
-    return project.build / "text" / f"{path.stem}.py"
 
 
 def new(project: Project, path: Path) -> None:
@@ -37,8 +33,9 @@ def new(project: Project, path: Path) -> None:
         raise Problem(f"number {number(path):02} is not in the plan: add it to notebooks/themes.toml first")
     if path.parent != (project.folder / row.folder).resolve():
         raise Problem(f"notebook {row.number:02} belongs into notebooks/{row.folder}: begin it there")
-    if path.exists():
-        raise Problem(f"{project.relative(path)} exists: edit it, or remove it first")
+    for other in project.notebooks():
+        if number(other) == row.number:
+            raise Problem(f"{project.relative(other)} exists: edit it, or remove it first")
     themes = [theme.id for theme in project.themes.values() if row.number in theme.notebooks]
     text = SKELETON.read_text(encoding="utf-8")
     for key, value in {
@@ -51,68 +48,31 @@ def new(project: Project, path: Path) -> None:
     write(jupytext.reads(text, fmt="py:percent"), path)
 
 
-def to_text(project: Project, path: Path) -> Path:
-    """Writes the notebook as text, to be edited. `store` takes the text back if it is newer than the notebook.
-
-    Raises:
-        Problem: if an edited text would be lost.
-    """
-    text = text_path(project, path)
-    if _is_newer(text, path):
-        raise Problem(f"{project.relative(text)} has edits that are not stored: store them, or remove the file")
-    _write_text(read(path), text)
-    stamp = path.stat().st_mtime_ns
-    os.utime(text, ns=(stamp, stamp))
-    return text
-
-
-def from_text(project: Project, path: Path) -> NotebookNode:
-    """The notebook to store: the cells of its text if that is newer, else its own.
-
-    Raises:
-        Problem: if both were changed since the text was written.
-    """
-    text = text_path(project, path)
-    if not _is_newer(text, path):
-        if not path.exists():
-            raise Problem(f"no notebook {path}: begin it with `new`")
-        return read(path)
-    nb = jupytext.read(text, fmt="py:percent")
-    origin = nb.metadata.get("mmkit", {}).get("text_of")
-    if path.exists() and origin and origin != sources(read(path)):
-        raise Problem(
-            f"{path.name} and {project.relative(text)} were both changed: bring all into the notebook, remove the text"
-        )
-    nb.metadata.pop("mmkit", None)
-    return nb
-
-
 def store(project: Project, path: Path) -> Measured:
-    """Executes the notebook, cleans it, writes what it took into it, and puts it in the old one's place.
+    """Executes the notebook, cleans it, writes what it took and depends on into it, and puts it in the old one's place.
 
     Raises:
         Problem: if a cell fails. The notebook stays as it was; the failed copy is under `build/failed`.
     """
-    nb = from_text(project, path)
+    lesson = Course(project).lesson(path)  # of the sources as they are now, before the run
+    nb, reference = lesson.nb, reference_seconds()
     measured = run(project, nb, path)
     shrink_pictures(nb)
     nb.metadata["mmkit"] = {
         "seconds": round(measured.seconds),
         "peak_memory_mb": round(measured.peak_memory_mb, -1),
+        "reference": reference,
+        "outputs": outputs_hash(nb),
+        "look": lesson.now.look,
+        "fingerprint": lesson.now.parts,
     }
-    if nb.cells:
+    found = overview.facts(nb)
+    if found:
         first = nb.cells[0]
-        found = overview.facts(nb)
-        if found:
-            first.source = first.source.replace(
-                f"*{found['minutes']} to run", f"*{overview.minutes(measured.seconds)} to run", 1
-            )
+        first.source = first.source.replace(
+            f"*{found['minutes']} to run", f"*{overview.minutes(measured.seconds)} to run", 1
+        )
     write(nb, path)
-    text = text_path(project, path)
-    if text.exists():  # kept in step, but not newer: an edit of either side is noticed
-        _write_text(read(path), text)
-        stamp = path.stat().st_mtime_ns
-        os.utime(text, ns=(stamp, stamp))
     return measured
 
 
@@ -177,17 +137,3 @@ def student(project: Project, path: Path) -> Path:
     target = project.build / "student" / path.resolve().relative_to(project.folder.resolve())
     write(student_copy(read(path)), target)
     return target
-
-
-def _is_newer(text: Path, path: Path) -> bool:
-    return text.exists() and (not path.exists() or text.stat().st_mtime_ns > path.stat().st_mtime_ns)
-
-
-def _write_text(nb: NotebookNode, text: Path) -> None:
-    nb.metadata = nbformat.from_dict(
-        {
-            "mmkit": {"text_of": sources(nb)},
-            "jupytext": {"notebook_metadata_filter": "mmkit,-jupytext.text_representation.jupytext_version"},
-        }
-    )
-    replace(text, jupytext.writes(nb, fmt="py:percent"))

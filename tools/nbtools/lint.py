@@ -14,8 +14,9 @@ from pathlib import Path
 from nbformat import NotebookNode
 
 from nbtools import links
+from nbtools.course import Course, outputs_hash
 from nbtools.overview import FACTS_FORM, claims, facts, minutes
-from nbtools.project import Project, number, read, tags
+from nbtools.project import Problem, Project, number, read, tags
 
 SECTIONS = (
     "You will",
@@ -27,7 +28,7 @@ SECTIONS = (
     "Where to go next",
     "Sources",
 )
-TAGS = {"setup", "claims", "exercise", "check", "solution", "nbval-check-output"}
+TAGS = {"setup", "claims", "exercise", "check", "solution", "pattern", "nbval-check-output"}
 MAX_LINES, MAX_COLUMNS = 25, 110
 MAX_BYTES, MAX_SECONDS, MAX_MEMORY_MB = 300_000, 120, 3000
 MACHINE_PATH = re.compile(r"(?<![\w./:])/(?:home|root|tmp|Users|work|content|mnt|opt|usr|var)/\S*|\b[A-Z]:\\+\w\S*")
@@ -104,6 +105,10 @@ def lint_plan(project: Project) -> list[str]:
         if number(path) in taken:
             findings.append(f"{path.name}: number taken by {taken[number(path)]}: rename one of them")
         taken[number(path)] = path.name
+    try:
+        _ = Course(project).first_edition
+    except Problem as problem:
+        findings.append(str(problem))
     for theme in project.themes.values():
         for wanted in set(theme.notebooks) - set(project.planned):
             findings.append(f"themes.toml: {theme.id} names notebook {wanted}, which no part holds: correct one")
@@ -167,6 +172,10 @@ def measurements(page: Page) -> Rule:
     if not {"seconds", "peak_memory_mb"} <= set(measured):
         yield 0, "its time and memory were not measured: store it"
         return
+    if "outputs" in measured and measured["outputs"] != outputs_hash(page.nb):
+        yield 0, "its outputs are not those that were stored: store it"
+    if "fingerprint" not in measured and page.path not in Course(page.project).first_edition:
+        yield 0, "it has no fingerprint: store it"
     found = facts(page.nb)
     if found and found["minutes"] != minutes(measured["seconds"]):
         yield 0, f"the facts line says {found['minutes']!r}, the measurement {minutes(measured['seconds'])!r}: store it"

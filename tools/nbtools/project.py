@@ -172,9 +172,3 @@ def clean(nb: NotebookNode) -> None:
         key = hashlib.sha256(f"{cell.cell_type}\n{cell.source}".encode()).hexdigest()[:12]
         seen[key] = seen.get(key, 0) + 1
         cell.id = key if seen[key] == 1 else f"{key}-{seen[key]}"
-
-
-def sources(nb: NotebookNode) -> str:
-    """A fingerprint of what the author wrote: all cells' sources, without outputs."""
-    text = "\0".join(f"{cell.cell_type}\n{cell.source.strip()}" for cell in nb.cells)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
