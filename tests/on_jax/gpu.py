@@ -36,7 +36,7 @@ NEEDED = {
     "regex": "regex", "filelock": "filelock", "psutil": "psutil", "pytest": "pytest", "iniconfig": "iniconfig",
     "pluggy": "pluggy", "pytest-xdist": "xdist", "execnet": "execnet", "kagglesdk": "kagglesdk", "pyyaml": "yaml",
     "requests": "requests", "tqdm": "tqdm", "protobuf": "google.protobuf", "certifi": "certifi", "idna": "idna",
-    "charset-normalizer": "charset_normalizer", "urllib3": "urllib3",
+    "charset-normalizer": "charset_normalizer", "urllib3": "urllib3", "tokenizers": "tokenizers",
 }  # fmt: skip
 PYTHONS = ("3.11", "3.12", "3.13")
 TESTS = ("tests/on_jax/test_devices.py", "tests/test_layer_formulas.py", "tests/test_losses.py", "tests/test_layers.py")
