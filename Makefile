@@ -25,20 +25,22 @@ setup: ## the virtual environment .venv, from the lock (PYTHON=python3.12 choose
 	@$(FIND_PYTHON)
 	@"$(PYTHON)" tools/bootstrap.py
 
-data: setup ## all data and pretrained weights, so that nothing needs the network afterwards (200 MB, ten minutes)
+data: setup ## all data, packages of single lessons and pretrained weights, so that nothing needs the network afterwards (200 MB, ten minutes)
+	@$(PY) tools/bootstrap.py extra
 	@[ -t 2 ] || export TQDM_DISABLE=1; $(PY) -m mmkit prepare
 
 lab: setup ## JupyterLab, open on the first notebook (LAB_OPTIONS="--no-browser --allow-root" passes options on)
+	@$(PY) tools/bootstrap.py extra || echo "JupyterLab starts all the same: single lessons need packages that are not here."
 	@$(PY) -m jupyter lab $(LAB_OPTIONS) notebooks/00_start_here.ipynb
 
 check: setup ## the fast tests, under five minutes
 	@$(PYTEST) -m "not slow"
 
 test: setup ## the unit tests and every lesson that is stale (BUDGET=20: fails if those take more minutes than that)
-	@$(NOTEBOOKS) test $(if $(BUDGET),--budget=$(BUDGET))
+	@$(PY) tests/run_lessons.py stale $(if $(BUDGET),--budget=$(BUDGET))
 
 test-course: setup ## every lesson, or those of a part: PART=3 (BUDGET=20: in rotation, what fits into 20 minutes)
-	@$(NOTEBOOKS) test-course $(if $(PART),--part=$(PART)) $(if $(BUDGET),--budget=$(BUDGET)) $(NB)
+	@$(PY) tests/run_lessons.py course $(if $(PART),--part=$(PART)) $(if $(BUDGET),--budget=$(BUDGET)) $(NB)
 
 run: notebook setup ## one notebook executed into an HTML page: make run NB=04 (OPTIONS=--twice: each cell twice)
 	@$(NOTEBOOKS) run "$(NB)" $(OPTIONS)
@@ -60,7 +62,7 @@ text: notebook setup ## one notebook as text, build/text/….py, to be edited: m
 	@$(PY) -m jupytext --quiet $(if $(BACK),--update --to ipynb --output $(FILE) $(TEXT),--to py:percent --output $(TEXT) $(FILE))
 
 cards: setup ## the pictures on the data cards, drawn anew
-	@$(PY) tools/cards.py
+	@$(PY) data/cards.py
 
 map: setup ## notebooks/README.md written anew from the notebooks
 	@$(NOTEBOOKS) map

@@ -9,11 +9,13 @@ from pathlib import Path
 
 import nbformat
 import pytest
+import run_lessons
 import small_course
 from nbformat.v4 import new_code_cell
 from nbtools import course as course_module
-from nbtools.course import BESIDE, Course, Lesson, outputs_hash
+from nbtools.course import Course, Lesson, outputs_hash
 from nbtools.project import ROOT, Problem, Project, read, write
+from run_lessons import BESIDE, minutes
 
 import notebooks
 
@@ -100,10 +102,10 @@ def test_a_part(course: Course) -> None:
 
 def test_minutes_grow_with_the_slowness_of_the_machine(course: Course, lesson: Path) -> None:
     one = course.lesson(lesson)
-    assert one.minutes(3.0) == pytest.approx(BESIDE)
-    assert one.minutes(9.0) == pytest.approx(3 * BESIDE)
+    assert minutes(one, 3.0) == pytest.approx(BESIDE)
+    assert minutes(one, 9.0) == pytest.approx(3 * BESIDE)
     one.nb.metadata.pop("mmkit")
-    assert one.minutes(3.0) == pytest.approx(2 * BESIDE)
+    assert minutes(one, 3.0) == pytest.approx(2 * BESIDE)
 
 
 def test_the_reference_job_takes_seconds() -> None:
@@ -117,7 +119,7 @@ def test_the_rotation_begins_elsewhere_after_each_commit(course: Course, monkeyp
     for commit in range(30, 36):
         said = subprocess.CompletedProcess([], 0, f"{commit:x}\n")
         monkeypatch.setattr(course_module.subprocess, "run", lambda *_, said=said, **__: said)
-        order = course.rotation()
+        order = run_lessons.rotation(course)
         assert sorted(one.path for one in order) == [one.path for one in lessons]
         begins.append(order[0].path.stem[:2])
     assert begins == ["00", "01", "02", "03", "04", "00"]
@@ -140,42 +142,42 @@ def started(monkeypatch) -> list[list[str]]:
 
 
 def test_test_runs_what_is_stale_alone(course: Course, lesson: Path, started) -> None:
-    assert notebooks.main(["test"], course.project) == 0
+    assert run_lessons.main(["stale"], course.project) == 0
     assert "tests" in started[-1] and str(lesson) not in started[-1]
     add_cell(lesson, "1")
-    assert notebooks.main(["test"], course.project) == 0
+    assert run_lessons.main(["stale"], course.project) == 0
     assert started[-1][-1] == str(lesson) and "--patterns" in started[-1]
     list_first_edition(lesson)
-    assert notebooks.main(["test"], course.project) == 0
+    assert run_lessons.main(["stale"], course.project) == 0
     assert str(lesson) not in started[-1]
 
 
 def test_more_stale_lessons_than_fit_are_a_failure(course: Course, lesson: Path, started, monkeypatch, capsys) -> None:
-    monkeypatch.setattr(notebooks, "reference_seconds", lambda: 30.0)
+    monkeypatch.setattr(run_lessons, "reference_seconds", lambda: 30.0)
     add_cell(lesson, "1")
-    assert notebooks.main(["test", "--budget", "8"], course.project) == 1 and not started
+    assert run_lessons.main(["stale", "--budget", "8"], course.project) == 1 and not started
     assert "1 stale lessons take about 9 minutes here, and 8 are left: store them with `make store STALE=1`" in (
         capsys.readouterr().err
     )
-    assert notebooks.main(["test", "--budget", "10"], course.project) == 0 and started
+    assert run_lessons.main(["stale", "--budget", "10"], course.project) == 0 and started
 
 
 def test_test_course_runs_all_or_what_fits(course: Course, lesson: Path, started, monkeypatch) -> None:
-    monkeypatch.setattr(notebooks, "reference_seconds", lambda: 4.5)
-    assert notebooks.main(["test-course", "--part", "2"], course.project) == 0
+    monkeypatch.setattr(run_lessons, "reference_seconds", lambda: 4.5)
+    assert run_lessons.main(["course", "--part", "2"], course.project) == 0
     assert started[-1][-1] == str(lesson) and not any(word.startswith("--until") for word in started[-1])
-    assert notebooks.main(["test-course", "--budget", "10"], course.project) == 0
+    assert run_lessons.main(["course", "--budget", "10"], course.project) == 0
     (until,) = [float(word.partition("=")[2]) for word in started[-1] if word.startswith("--until")]
     assert 590 < until - time.time() <= 600 and "--reference=4.5" in started[-1] and str(lesson) in started[-1]
     add_cell(lesson, "1")  # it has been run by `make test`
-    assert notebooks.main(["test-course", "--budget", "10"], course.project) == 0
+    assert run_lessons.main(["course", "--budget", "10"], course.project) == 0
     assert str(lesson) not in started[-1]
 
 
 def test_data_is_brought_for_the_lessons_that_name_it(course: Course, started) -> None:
-    assert notebooks.main(["test"], course.project) == 0
+    assert run_lessons.main(["stale"], course.project) == 0
     assert [words[1:] for words in started if "mmkit" in words] == []
-    assert notebooks.main(["test-course"], course.project) == 0
+    assert run_lessons.main(["course"], course.project) == 0
     brought = [words[1:] for words in started if "mmkit" in words]
     assert brought == [["-m", "mmkit", "fetch", "mnist"], ["-m", "mmkit", "prepare", "digits"]]
 
@@ -184,10 +186,10 @@ def test_extras_are_installed_for_the_lessons_that_import_them(course: Course, l
     text = '[project.optional-dependencies]\nlab = ["no-such-lab"]\ndrift = ["no-such-river>=1"]\n'
     (course.project.root / "pyproject.toml").write_text(text, encoding="utf-8")
     edit(course.project.root / "requirements.lock", "keras==", "no-such-lab==1 \\\nno-such-river==1.0 \\\nkeras==")
-    assert notebooks.main(["test-course"], course.project) == 0
+    assert run_lessons.main(["course"], course.project) == 0
     assert not any("bootstrap.py" in " ".join(words) for words in started)
     add_cell(lesson, "import no_such_river, no_such_lab")
-    assert notebooks.main(["test-course"], course.project) == 0
+    assert run_lessons.main(["course"], course.project) == 0
     assert [words[-2:] for words in started if "bootstrap.py" in words[1]] == [["extra", "drift"]]
 
 
@@ -243,9 +245,9 @@ def report_of(path: Path, *options: str) -> str:
     """What pytest prints of the lesson, run as `make test-course` runs it."""
     root = path.parents[2]
     command = [sys.executable, "-m", "pytest", str(path), "-c", str(ROOT / "pyproject.toml"), "--rootdir", str(root)]
-    command += ["-p", "nbtools.testing", "-p", "no:cacheprovider", "-v", "-rfEx", "-n0", f"--course={root}", *options]
+    command += ["-p", "nbval_lessons", "-p", "no:cacheprovider", "-v", "-rfEx", "-n0", f"--course={root}", *options]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
-    environment["PYTHONPATH"] = os.pathsep.join([str(root), str(ROOT / "tools")])
+    environment["PYTHONPATH"] = os.pathsep.join(map(str, (root, ROOT / "tests", ROOT / "tools")))
     done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, timeout=240)
     assert done.returncode in (0, 1), done.stdout + done.stderr
     return done.stdout

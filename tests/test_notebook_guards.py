@@ -255,7 +255,7 @@ def nbval(
     *cells: tuple[str, str | None],
     checked: bool = True,
     options: tuple[str, ...] = (),
-    plugin: tuple[str, ...] = ("-p", "nbtools.testing"),
+    plugin: tuple[str, ...] = ("-p", "nbval_lessons"),
 ) -> str:
     """Runs cells, given as (source, stored stdout), under the project's pytest options; returns what pytest prints."""
     nb = new_notebook(metadata={"kernelspec": {"name": "no-such-kernel", "display_name": ""}})
@@ -268,7 +268,7 @@ def nbval(
     command = [sys.executable, "-m", "pytest", str(path), "-c", str(ROOT / "pyproject.toml"), "--rootdir", str(folder)]
     command += [*plugin, "-p", "no:cacheprovider", "-q", "-n", "0", "--nbval-cell-timeout=6", "--timeout=60", *options]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
-    environment["PYTHONPATH"] = str(ROOT / "tools")
+    environment["PYTHONPATH"] = os.pathsep.join([str(ROOT / "tests"), str(ROOT / "tools")])
     result = subprocess.run(
         command, cwd=folder.parent, env=environment, capture_output=True, text=True, timeout=240, check=False
     )

@@ -1,4 +1,4 @@
-"""Every notebook keeps the rules. That it runs, nbval tests: see tools/nbtools/testing.py."""
+"""Every notebook keeps the rules. That it runs, nbval tests: see tests/nbval_lessons.py."""
 
 import shutil
 import tomllib

@@ -4,7 +4,7 @@
     python3 tools/bootstrap.py colab         the environment .venv-colab, with Colab's versions and without the kit
     python3 tools/bootstrap.py jax           the environment .venv-jax, with JAX beside the packages, without the kit
     python3 tools/bootstrap.py bench         the environment .venv-bench, with PyTorch beside the kit's packages
-    python3 tools/bootstrap.py extra drift   the packages of an extra of pyproject.toml, beside the others in .venv
+    python3 tools/bootstrap.py extra drift   the packages of an extra of pyproject.toml as well, or of all extras
     python3 tools/bootstrap.py notebook 04   whether there is a notebook 04
 
 Nothing but Python with its venv module is needed. What is missing is said in one line, with its remedy. A ready
@@ -53,8 +53,8 @@ def main(arguments):
     name = " ".join(arguments)
     if arguments[:1] == ["notebook"]:
         check_notebook(name[len("notebook ") :])
-    elif arguments[:1] == ["extra"] and len(arguments) == 2:
-        set_up(".venv", ["requirements.lock"], kit=True, extra=arguments[1])
+    elif arguments[:1] == ["extra"]:
+        set_up(".venv", ["requirements.lock"], kit=True, extras=arguments[1:] or [""])
     elif name in LOCKS:
         set_up(f".venv-{name}", LOCKS[name], kit=False)
     elif not name:
@@ -70,11 +70,11 @@ def check_notebook(number):
         sys.exit(f"There is no notebook NB={number}: choose one of {', '.join(numbers)}, as in `make run NB={last}`.")
 
 
-def set_up(venv, locks, kit, extra=""):
-    """Makes the environment `venv` hold what the files `locks` name, the kit if `kit`, and `extra`."""
+def set_up(venv, locks, kit, extras=()):
+    """Makes the environment `venv` hold what the files `locks` name, the kit if `kit`, and `extras` ("": all)."""
     venv, locks = ROOT / venv, [ROOT / name for name in locks]
     lacks = missing(venv, locks, kit)
-    if not lacks and not extra:
+    if not lacks and not extras:
         return
     check_python()
     try:
@@ -89,8 +89,8 @@ def set_up(venv, locks, kit, extra=""):
                 # What builds the kit is among the packages, so this needs no network.
                 install(venv, turn, "--no-index", "--no-deps", "--no-build-isolation", "--editable", str(ROOT))
                 write_stamp(venv, [*read_stamp(venv)[:3], digest(PROJECT)])
-            if extra:
-                install_locked(venv, turn, chosen(extra), "--no-deps")
+            for extra in extras:
+                install_locked(venv, turn, chosen(extra), "--no-deps", "--quiet")
     except OSError as error:
         file = error.filename or venv
         raise SetupError(
@@ -194,12 +194,13 @@ def make(venv, locks, kit, turn):
     write_stamp(venv, [*packages(venv, locks), python_version()])
 
 
-def chosen(extra=""):
-    """The entries of requirements.lock that .venv begins with; those that `extra` adds to them."""
+def chosen(extra=None):
+    """The entries of requirements.lock that .venv begins with; those that `extra` adds to them, or all extras if ""."""
     import tomllib  # new in Python 3.11
 
     table = tomllib.loads(PROJECT.read_text(encoding="utf-8"))
-    extras = table["project"]["optional-dependencies"]
+    groups = table["project"]["optional-dependencies"]
+    extras = {name: lines for name, lines in groups.items() if name not in ALWAYS}
     if extra and extra not in extras:
         raise SetupError(f"pyproject.toml has no extra {extra}: choose one of {', '.join(sorted(extras))}")
     entries = re.split(r"^(?=\w)", (ROOT / "requirements.lock").read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]
@@ -216,8 +217,11 @@ def chosen(extra=""):
             new = set().union(*(needs.get(one, ()) for one in new)) - found
         return found
 
-    base = sum((extras[one] for one in ALWAYS), table["project"]["dependencies"] + table["dependency-groups"]["build"])
-    wanted = closed(extras[extra]) - closed(base) if extra else closed(base)
+    wanted = closed(
+        sum((groups[one] for one in ALWAYS), table["project"]["dependencies"] + table["dependency-groups"]["build"])
+    )
+    if extra is not None:
+        wanted = closed(extras[extra] if extra else sum(extras.values(), [])) - wanted
     return "".join(entry for entry in entries if name[entry] in wanted)
 
 

@@ -20,40 +20,36 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 CONDA_PYTHON = "3.12"
 UNIVERSAL = ("--universal", "--python-version=3.11")
-BY_VERSION_ALONE = ("torch", "triton", "nvidia-", "cuda-")  # PyTorch's builds, for CPU or GPU, differ in their hashes
+BESIDE = (*UNIVERSAL, "--constraint=requirements.lock")
+LOCKS = {
+    "requirements.lock": (*UNIVERSAL, "--all-extras"),
+    "tests/colab/requirements.lock": ("--python-version=3.13", "--extra=test", "tests/colab/pins.txt"),
+    "tests/on_jax/requirements.lock": (*BESIDE, "--extra=test", "tests/on_jax/pins.txt"),
+    "benchmarks/requirements.lock": (*BESIDE, "benchmarks/requirements.in"),
+}
+BY_VERSION_ALONE = r"^(?:torch|triton|nvidia-|cuda-)[^\n]*\n(?: .*\n)*"  # builds for CPU and GPU differ in their hashes
 
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:  # uv is needed here alone, so it is in no lock
         subprocess.run([sys.executable, "-m", "venv", folder], check=True)
         subprocess.run([f"{folder}/bin/python", "-m", "pip", "install", "--quiet", "uv"], check=True)
-        compile_lock(folder, "requirements.lock", *UNIVERSAL, "--all-extras")
-        colab = "tests/colab/requirements.lock"
-        compile_lock(folder, colab, "--python-version=3.13", "--extra=test", "tests/colab/pins.txt")
-        compile_jax_lock(folder)
-        peer = "benchmarks/requirements.lock"
-        compile_lock(folder, peer, *UNIVERSAL, "--constraint=requirements.lock", "benchmarks/requirements.in")
-        leave_out(ROOT / peer, BY_VERSION_ALONE)
+        for lock, options in LOCKS.items():
+            command = [
+                f"{folder}/bin/uv",
+                "pip",
+                "compile",
+                "--quiet",
+                "--upgrade",
+                "--custom-compile-command=make lock",
+            ]
+            command += ["--generate-hashes", "--no-emit-index-url", f"--output-file={lock}", "--group=build"]
+            subprocess.run([*command, "pyproject.toml", *options], check=True, cwd=ROOT)
+    peer = ROOT / "benchmarks" / "requirements.lock"
+    peer.write_text(
+        re.sub(BY_VERSION_ALONE, "", peer.read_text(encoding="utf-8"), flags=re.MULTILINE), encoding="utf-8"
+    )
     (ROOT / "environment.yml").write_text(environment(), encoding="utf-8")
-
-
-def compile_lock(folder: str, lock: str, *options: str) -> None:
-    command = [f"{folder}/bin/uv", "pip", "compile", "--quiet", "--upgrade", "--custom-compile-command=make lock"]
-    command += ["--generate-hashes", "--no-emit-index-url", f"--output-file={lock}"]
-    command += ["pyproject.toml", "--group=build", *options]
-    subprocess.run(command, check=True, cwd=ROOT)
-
-
-def compile_jax_lock(folder: str) -> None:
-    lock, pins = "tests/on_jax/requirements.lock", "tests/on_jax/pins.txt"
-    compile_lock(folder, lock, *UNIVERSAL, "--extra=test", "--constraint=requirements.lock", pins)
-
-
-def leave_out(lock: Path, beginnings: tuple[str, ...]) -> None:
-    """Takes the packages out of a lock whose names begin so."""
-    entries = re.split(r"^(?=\w)", lock.read_text(encoding="utf-8"), flags=re.MULTILINE)
-    kept = [entry for entry in entries if not entry.startswith(beginnings)]
-    lock.write_text("".join(kept), encoding="utf-8")
 
 
 def direct_dependencies() -> list[str]:

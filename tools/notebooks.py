@@ -5,24 +5,19 @@ store 03     execute it, clean it and keep its outputs: the author's one command
 stale        list the lessons whose outputs may no longer be what they give, and why
 lint         check the notebooks against the house's rules
 run 04       execute a notebook without changing it, and write build/html/04_….html
-test         the unit tests and every stale lesson
-test-course  every lesson, or those of a part
 student      write copies without solutions to build/student
 map          write notebooks/README.md; --check only says whether it is current
 links        lead all buttons and Setup cells to the address in pyproject.toml
 """
 
 import argparse
-import subprocess
+import os
 import sys
-import time
 from pathlib import Path
 
 from nbtools import author, links, overview
-from nbtools.course import Course, Lesson, reference_seconds
+from nbtools.course import Course
 from nbtools.project import Problem, Project, number, read, replace
-
-WORKERS = 2  # lessons that are tested at once
 
 
 def main(arguments: list[str] | None = None, project: Project | None = None) -> int:
@@ -58,13 +53,6 @@ def _parser() -> argparse.ArgumentParser:
     stored = add("store", store, "execute notebooks, clean them and store their outputs", "*")
     stored.add_argument("--stale", action="store_true", help="all that are stale, one after another")
     add("stale", stale, "list the stale lessons, with the reason")
-    for name, command, text in (
-        ("test", test, "the unit tests, every stale lesson and its pattern cells"),
-        ("test-course", test_course, "every lesson"),
-    ):
-        sub = add(name, command, text, "*" if command is test_course else None)
-        sub.add_argument("--budget", type=float, metavar="MINUTES", help="what does not fit is not begun")
-    sub.add_argument("--part", default="", help="the lessons of one part alone, such as 3")
     add("new", new, "begin a notebook").add_argument("path", type=Path, help="its name, 03_data_pipelines, or its path")
     add("student", student, "write copies without solutions", "*")
     add("lint", lint_notebooks, "check notebooks against the house's rules", "*")
@@ -100,6 +88,8 @@ def store(project: Project, options: argparse.Namespace) -> int:
     from nbtools.lint import lint
 
     course, failed = Course(project), 0
+    for variable in {"MMKIT_SEED", "MMKIT_PROFILE"} & set(os.environ):
+        raise Problem(f"{variable} is set, and what is stored is the default's: unset it")
     if options.stale:
         lessons = [lesson for lesson in course.lessons() if lesson.stale]
     elif not options.notebooks:
@@ -127,47 +117,6 @@ def stale(project: Project, options: argparse.Namespace) -> int:
             edition = " (first edition: it may be)" if lesson.first_edition else ""
             print(f"{lesson.path.stem}: stale {lesson.stale}{edition}")
     return 0
-
-
-def test(project: Project, options: argparse.Namespace) -> int:
-    course = Course(project)
-    due = [lesson for lesson in course.lessons() if lesson.must_run]
-    if options.budget is not None and due:
-        reference = reference_seconds()
-        minutes = sum(lesson.minutes(reference) for lesson in due) / WORKERS
-        if minutes > options.budget:
-            names = ", ".join(lesson.path.stem for lesson in due)
-            raise Problem(
-                f"{len(due)} stale lessons take about {minutes:.0f} minutes here, and {options.budget:.0f} are left: "
-                f"store them with `make store STALE=1` ({names})"
-            )
-    return _pytest(course, due, "tests", "--patterns")
-
-
-def test_course(project: Project, options: argparse.Namespace) -> int:
-    course = Course(project)
-    if options.budget is None:
-        named = [course.lesson(project.find(name)) for name in options.notebooks]
-        return _pytest(course, named or course.lessons(options.part))
-    until = time.time() + 60 * options.budget
-    return _pytest(course, course.rotation(), f"--until={until}", f"--reference={reference_seconds()}")
-
-
-def _pytest(course: Course, lessons: list[Lesson], *options: str) -> int:
-    """Runs pytest on lessons, in this order, two at a time."""
-    course.bring_for(lessons)
-    root = course.project.root
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        f"-n{WORKERS}",
-        "-rfEx",
-        "--no-loadscope-reorder",
-        f"--course={root}",
-        *options,
-    ]
-    return subprocess.run([*command, *(str(lesson.path) for lesson in lessons)], cwd=root).returncode
 
 
 def new(project: Project, options: argparse.Namespace) -> int:

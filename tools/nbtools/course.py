@@ -21,8 +21,6 @@ from nbtools.fingerprint import Fingerprint, Kit
 from nbtools.project import Problem, Project, read
 
 FIRST_EDITION = "first_edition.txt"
-UNMEASURED = {"seconds": 120, "reference": 3.0}  # of a lesson that was never stored: the rule's limit, a usual machine
-BESIDE = 1.8  # a lesson tested beside another one, its quick cells twice, takes this much longer than stored alone
 
 
 @dataclass(frozen=True)
@@ -48,11 +46,6 @@ class Lesson:
     def must_run(self) -> bool:
         """Whether `make test` runs it."""
         return bool(self.stale) and not self.first_edition
-
-    def minutes(self, reference: float) -> float:
-        """How long its test takes at most, on a machine that needs `reference` seconds for the reference job."""
-        measured = UNMEASURED | self.nb.metadata.get("mmkit", {})
-        return BESIDE * measured["seconds"] * reference / measured["reference"] / 60
 
 
 @dataclass(frozen=True)
@@ -95,13 +88,6 @@ class Course:
         if not paths:
             raise Problem(f"no part {part}: choose one that notebooks/themes.toml lists")
         return [self.lesson(path) for path in paths]
-
-    def rotation(self) -> list[Lesson]:
-        """The lessons that `make test` leaves out, from another one on after each commit."""
-        lessons = [lesson for lesson in self.lessons() if not lesson.must_run]
-        said = subprocess.run(["git", "rev-parse", "HEAD"], cwd=self.project.root, capture_output=True, text=True)
-        first = int(said.stdout, 16) % max(1, len(lessons)) if said.returncode == 0 else 0
-        return lessons[first:] + lessons[:first]
 
     def bring_for(self, lessons: list[Lesson]) -> None:
         """Brings what these lessons need before they run: extras of pyproject.toml, data sets, pretrained weights.

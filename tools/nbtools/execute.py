@@ -13,6 +13,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbconvert import HTMLExporter
 from nbformat import NotebookNode
+from tqdm import tqdm
 from traitlets import default
 
 # The page shows solutions collapsed, as JupyterLab does.
@@ -78,28 +79,6 @@ class _MemoryWatch(threading.Thread):
         self.join()
 
 
-class _Progress:
-    """One line that counts cells; on a terminal it rewrites itself, elsewhere it speaks every ten seconds."""
-
-    def __init__(self, name: str, cells: int) -> None:
-        self.name, self.cells = name, cells
-        self.begin = time.monotonic()
-        self._spoke = -10.0
-
-    def __call__(self, cell: int) -> None:
-        seconds = time.monotonic() - self.begin
-        line = f"{self.name}: cell {cell}/{self.cells}, {seconds:.0f} s"
-        if sys.stderr.isatty():
-            print(f"\r{line}\033[K", end="", file=sys.stderr, flush=True)
-        elif seconds - self._spoke >= 10:
-            self._spoke = seconds
-            print(line, file=sys.stderr, flush=True)
-
-    def end(self) -> None:
-        if sys.stderr.isatty():
-            print("\r\033[K", end="", file=sys.stderr, flush=True)
-
-
 def execute(nb: NotebookNode, folder: Path, name: str = "notebook", timeout: int | None = None) -> Measured:
     """Runs all cells in a fresh kernel that works in `folder`, and puts the outputs in `nb`.
 
@@ -115,13 +94,14 @@ def execute(nb: NotebookNode, folder: Path, name: str = "notebook", timeout: int
     for cell in nb.cells:
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
-    progress = _Progress(name, len(nb.cells))
-    current = 0
+    begin, current = time.monotonic(), 0
+    every = 0.5 if sys.stderr.isatty() else 10  # seconds
+    progress = tqdm(total=len(nb.cells), desc=name, unit=" cells", mininterval=every, leave=False, delay=every)
 
     def started(cell: NotebookNode, cell_index: int) -> None:
         nonlocal current
         current = cell_index + 1
-        progress(current)
+        progress.update()
 
     client = NotebookClient(
         nb,
@@ -144,8 +124,8 @@ def execute(nb: NotebookNode, folder: Path, name: str = "notebook", timeout: int
     except DeadKernelError:
         raise CellFailed(current, "the kernel died (out of memory, perhaps)") from None
     finally:
-        progress.end()
-    return Measured(time.monotonic() - progress.begin, memory.peak / 2**20)
+        progress.close()
+    return Measured(time.monotonic() - begin, memory.peak / 2**20)
 
 
 def page(nb: NotebookNode, title: str) -> str:

@@ -180,7 +180,9 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     options, file = item.config.option, item.parent
     if options.until and isinstance(file, IPyNbFile):
         if not hasattr(file, "late"):
-            file.late = time.time() + 60 * _lesson(file).minutes(options.reference) > options.until
+            from run_lessons import minutes
+
+            file.late = time.time() + 60 * minutes(_lesson(file), options.reference) > options.until
         if file.late:
             pytest.skip(LATE)
 

@@ -23,7 +23,7 @@ with mmkit.quiet_imports():
     from mmkit.datasets.watch.builder import EXERCISES, RATE, read_recordings
     from mmkit.lesson import plots
 
-DATA = Path(__file__).resolve().parents[1] / "data"
+DATA = Path(__file__).resolve().parent
 SHOWN = (0, 2, 4, 7, 9)
 
 
