@@ -159,7 +159,12 @@ def steps(environment: dict[str, str], cpu: bool) -> tuple[int, int]:
         "PyTorch": {"framework": "torch"},
         "PyTorch, tuned": {"framework": "torch", "tuned": True},
     }
-    usual = {"model": "transformer", "device": "cpu" if cpu else "cuda", "epochs": 1 if cpu else 10}
+    usual = {
+        "model": "transformer",
+        "device": "cpu" if cpu else "cuda",
+        "epochs": 1,
+        "examples": 512 if cpu else 16_384,
+    }
     try:
         with tempfile.TemporaryDirectory() as scratch:
             os.environ.update(JAX_ENABLE_X64="1")
