@@ -282,8 +282,10 @@ class Kit:
         found = {}
         for module in self.modules.values():
             for name, nodes in module.defined.items():
-                bases = [ast.unparse(base) for node in nodes for base in getattr(node, "bases", [])]
-                if module.name.startswith(DATASETS) and any(base.endswith("Builder") for base in bases):
+                classes = [node for node in nodes if isinstance(node, ast.ClassDef)]
+                bases = [ast.unparse(base) for node in classes for base in node.bases]
+                versioned = "VERSION" in _bound(_scope(one for node in classes for one in node.body))
+                if module.name.startswith(DATASETS) and versioned and any(base.endswith("Builder") for base in bases):
                     found[re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()] = (module.name, name)
         return found
 
