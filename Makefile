@@ -16,7 +16,7 @@ FILE = $(wildcard notebooks/$(NB)_*.ipynb notebooks/*/$(NB)_*.ipynb)
 TEXT = build/text/$(basename $(notdir $(FILE))).py
 
 .DEFAULT_GOAL := help
-.PHONY: help setup data lab test check test-course run store stale student new text cards map links lint test-colab test-jax lock bench clean notebook
+.PHONY: help setup data lab test check test-course run store stale student new text cards map links lint test-colab test-jax test-gpu lock bench clean notebook part
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | awk -F'|' '{ printf "make %-12s %s\n", $$1, $$2 }'
@@ -80,10 +80,14 @@ test-colab: setup ## the fast tests and two notebooks with Colab's versions (Pyt
 test-jax: setup ## the tests of layers and losses on Keras's JAX backend (OPTIONS="-k Gated" goes to pytest)
 	@$(PY) tests/on_jax/run.py $(OPTIONS)
 
+test-gpu: ## where there is a GPU, with JAX and PyTorch: the layers on it, and a step (first OPTIONS=--fetch where there is a network)
+	@$(FIND_PYTHON)
+	@"$(PYTHON)" tests/on_jax/gpu.py $(OPTIONS)
+
 lock: setup ## requirements.lock, environment.yml and the locks of Colab, JAX and the benchmarks brought up to date with pyproject.toml
 	@$(PY) tools/lock.py
 
-bench: setup ## the benchmarks, against PyTorch, about 20 minutes (PART=a one part of a to d, OPTIONS=--quick a trial)
+bench: part setup ## the benchmarks, against PyTorch, about 20 minutes (PART=a one part of a to e, OPTIONS=--quick a trial)
 	@"$(PYTHON)" tools/bootstrap.py bench
 	@.venv-bench/bin/python -m benchmarks $(OPTIONS) $(PART)
 
@@ -94,3 +98,7 @@ clean: ## all that set-up and tests made, but not the downloaded data
 notebook: # fails early, before anything is set up, when NB names no notebook
 	@$(FIND_PYTHON)
 	@"$(PYTHON)" tools/bootstrap.py notebook "$(NB)"
+
+part: # fails early, before anything is set up, when PART names no part of the benchmarks
+	@$(FIND_PYTHON)
+	@"$(PYTHON)" -m benchmarks.parts $(PART)

@@ -6,16 +6,17 @@ python -m benchmarks --quick       each once and small, into build/benchmarks: w
 """
 
 import argparse
+import importlib
 import json
 import shutil
 import tempfile
 import time
 from pathlib import Path
 
-from benchmarks import accuracy, feeding, growth, harness, steps
+from benchmarks import harness, parts
 
 HERE = Path(__file__).parent
-PARTS = {"a": feeding, "b": steps, "c": accuracy, "d": growth}
+PARTS = {part: importlib.import_module(f"benchmarks.{name}") for part, name in parts.PARTS.items()}
 
 
 def main() -> None:
@@ -23,8 +24,7 @@ def main() -> None:
     parser.add_argument("parts", nargs="*", help=f"of {', '.join(PARTS)}; all if none is named")
     parser.add_argument("--quick", action="store_true", help="once and small, into build/benchmarks")
     arguments = parser.parse_args()
-    if unknown := [part for part in arguments.parts if part not in PARTS]:
-        parser.error(f"there is no part {', '.join(unknown)}: choose from {', '.join(PARTS)}")
+    parts.refuse_unknown(arguments.parts)
     folder = harness.ROOT / "build" / "benchmarks" if arguments.quick else HERE
     if arguments.quick:
         folder.mkdir(parents=True, exist_ok=True)

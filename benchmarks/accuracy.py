@@ -128,9 +128,9 @@ def hits(result: dict) -> np.ndarray:
 def report(found: dict) -> str:
     """Accuracy with its interval, and the difference from concatenation, over the same test digits and seeds."""
     samples, rows = found["samples"], []
-    right = {name: np.mean([hits(sample[name]) for sample in samples], axis=0) for name in samples[0]}
+    right = {name: np.array([hits(sample[name]) for sample in samples]) for name in samples[0]}  # (seeds, digits)
     for name in [*BASELINES, *sorted(found["units"], key=lambda name: -right[name].mean())]:
-        each = [hits(sample[name]).mean() for sample in samples]
+        each = right[name].mean(axis=1)
         apart = "" if name == REFERENCE else f"{paired_bootstrap(right[name], right[REFERENCE])}"
         rows.append(
             [
@@ -144,4 +144,4 @@ def report(found: dict) -> str:
             ]
         )
     head = ["method", "units", "parameters", "accuracy [95 %]", "seeds", f"less {REFERENCE} [95 %]", "s to train"]
-    return harness.table(head, rows) + f"\n\n{len(samples)} seeds, {len(next(iter(right.values())))} test digits."
+    return harness.table(head, rows) + f"\n\n{len(samples)} seeds, {right[REFERENCE].shape[1]} test digits."

@@ -36,7 +36,8 @@ def measure(name: str = "", axis: str = "", values: list[int] | None = None) -> 
 
 def _step_ms(models, name: str, modalities: int, tokens: int, batch: int) -> float:
     """The median time of a step, forwards and backwards, to the weights and to the inputs."""
-    tf = models.tf
+    import tensorflow as tf
+
     layer = models.fusion_layers()[name](UNITS)
     features = {f"sense_{i}": tf.random.normal((batch, tokens, UNITS)) for i in range(modalities)}
     layer.build({sense: tuple(values.shape) for sense, values in features.items()})

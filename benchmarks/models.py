@@ -10,7 +10,6 @@ import mmkit
 
 with mmkit.quiet_imports():
     import keras
-    import tensorflow as tf
 
 from benchmarks.workloads import AVMNIST, CHECKED, CLASSES, TOKENS, TRANSFORMER, rows_and_labels
 from mmkit import layers
@@ -54,12 +53,12 @@ def fusion_layers() -> dict[str, type[layers.FusionLayer]]:
 
 
 def make(name: str, steps_per_execution: int = 1) -> keras.Model:
-    """The model of that name, compiled as it is timed: plain SGD, the loss from logits, no XLA."""
+    """The model of that name, compiled as it is timed: plain SGD, the loss from logits, no XLA but on JAX."""
     model = {"late_fusion": late_fusion, "transformer": transformer}[name]()
     model.compile(
         keras.optimizers.SGD(0.1, weight_decay=1e-4),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        jit_compile=False,
+        jit_compile=keras.backend.backend() == "jax",
         steps_per_execution=steps_per_execution,
     )
     return model
@@ -70,8 +69,10 @@ def parameters(model: keras.Model) -> int:
     return sum(int(np.prod(weight.shape)) for weight in model.trainable_weights)
 
 
-def cached(rows: dict[str, np.ndarray], labels: np.ndarray, batch: int) -> tf.data.Dataset:
-    """Batches from memory, in a new order each epoch."""
+def cached(rows: dict[str, np.ndarray], labels: np.ndarray, batch: int) -> Any:
+    """Batches from memory, in a new order each epoch: a `tf.data.Dataset`."""
+    import tensorflow as tf
+
     data = tf.data.Dataset.from_tensor_slices((rows, labels)).cache().shuffle(len(labels))
     return data.batch(batch, drop_remainder=True, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 

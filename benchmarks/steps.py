@@ -19,15 +19,7 @@ AGREE = 1e-4
 
 def run(quick: bool, folder: Path) -> dict:
     """Checks that both frameworks compute the same, then times them in turn."""
-    apart = {}
-    for model in MODELS:
-        path = str(folder / f"{model}.npz")
-        harness.in_fresh_process("steps", {"framework": "keras", "model": model, "reference": path})
-        case = {"framework": "torch", "model": model, "reference": path}
-        twins = [harness.in_fresh_process("steps", case | {"tuned": tuned}) for tuned in (False, True)]
-        apart[model] = {what: max(twin[what] for twin in twins) for what in twins[0]}
-        if max(apart[model].values()) > AGREE:
-            raise RuntimeError(f"{model}: Keras and PyTorch differ by {apart[model]}, allowed is {AGREE}")
+    apart = {model: check(model, folder) for model in MODELS}
     cases = {
         f"{model}, {batch}, {way}": settings | {"model": model, "batch": batch, "epochs": 1 if quick else 2}
         for model in MODELS
@@ -37,12 +29,39 @@ def run(quick: bool, folder: Path) -> dict:
     return {"same": apart, "samples": harness.in_turn("steps", cases, 1 if quick else 5)}
 
 
+def check(model: str, folder: Path) -> dict[str, float]:
+    """How far the models in PyTorch are from Keras's, at most.
+
+    Raises:
+        RuntimeError: if that is further than `AGREE`.
+    """
+    case = {"model": model, "reference": str(folder / f"{model}.npz")}
+    harness.in_fresh_process("steps", case | {"framework": "keras"})
+    twins = [
+        harness.in_fresh_process("steps", case | {"framework": "torch", "tuned": tuned}) for tuned in (False, True)
+    ]
+    apart = {what: max(twin[what] for twin in twins) for what in twins[0]}
+    if max(apart.values()) > AGREE:
+        raise RuntimeError(f"{model}: Keras and PyTorch differ by {apart}, allowed is {AGREE}")
+    return apart
+
+
 def measure(
-    framework: str, model: str, batch: int = 0, epochs: int = 0, tuned: bool = False, reference: str | None = None
+    framework: str,
+    model: str,
+    batch: int = 0,
+    epochs: int = 0,
+    tuned: bool = False,
+    reference: str | None = None,
+    device: str = "cpu",
 ) -> dict:
-    """Times epochs of training after one to warm up; or, with `reference`, stores or checks what the model computes."""
-    work = _keras if framework == "keras" else _torch
-    return work(model, batch, epochs, tuned, reference)
+    """Times epochs of training after one to warm up; or, with `reference`, stores or checks what the model computes.
+
+    `device` is PyTorch's; Keras takes the one that its backend finds.
+    """
+    if framework == "keras":
+        return _keras(model, batch, epochs, tuned, reference)
+    return _torch(model, batch, epochs, tuned, reference, device)
 
 
 def _timed(epoch, batch: int, epochs: int, start: float) -> dict:
@@ -77,7 +96,7 @@ def _keras(name: str, batch: int, epochs: int, tuned: bool, reference: str | Non
     return _timed(lambda: model.fit(rows, labels, batch_size=batch, verbose=0), batch, epochs, start)
 
 
-def _torch(name: str, batch: int, epochs: int, tuned: bool, reference: str | None) -> dict:
+def _torch(name: str, batch: int, epochs: int, tuned: bool, reference: str | None, device: str) -> dict:
     import torch
 
     from benchmarks import peers
@@ -88,15 +107,20 @@ def _torch(name: str, batch: int, epochs: int, tuned: bool, reference: str | Non
     model, start = peers.make(name, lean=tuned), harness.peak_memory()
     rows, labels = rows_and_labels(name, EXAMPLES)
     rows, labels = peers.tensors(rows, channels_last=tuned), torch.from_numpy(labels)
+    model = model.to(device)
     if tuned:
         model = model.to(memory_format=torch.channels_last)
+    if device != "cpu":
+        torch.set_float32_matmul_precision("high")  # as JAX multiplies on a GPU unless it is told otherwise
     optimiser = peers.optimizer(model)
 
     def epoch() -> None:
-        order = torch.randperm(EXAMPLES)
-        for i in range(0, EXAMPLES, batch):
+        order, losses = torch.randperm(EXAMPLES), []
+        for i in range(0, EXAMPLES - batch + 1, batch):
             some = order[i : i + batch]
-            float(peers.step(model, optimiser, {n: values[some] for n, values in rows.items()}, labels[some]))
+            seen = {name: values[some].to(device) for name, values in rows.items()}
+            losses.append(peers.step(model, optimiser, seen, labels[some].to(device)))
+        float(sum(losses))  # waits for a GPU
 
     return _timed(epoch, batch, epochs, start)
 

@@ -30,12 +30,7 @@ class Interval:
 
 
 def bootstrap(
-    values: np.ndarray,
-    *,
-    groups: np.ndarray | None = None,
-    level: float = 0.95,
-    resamples: int = 2000,
-    seed: int = 0,
+    values: np.ndarray, *, groups: np.ndarray | None = None, level: float = 0.95, resamples: int = 2000, seed: int = 0
 ) -> Interval:
     """The mean of one number per example, with a confidence interval.
 
@@ -45,9 +40,9 @@ def bootstrap(
     `values`, one for each repetition (another labelled set, another seed), repetitions and examples are both drawn.
 
     With fifty or more of what is drawn this is the percentile bootstrap. With fewer, the bootstrap's interval is too
-    narrow, so Student's t takes its place. It needs only the standard deviation of the means: of the groups (or
-    examples), times the root of the sum of their squared shares, and of the repetitions, over the root of their
-    number. Each standard error is multiplied by its own quantile of t, and the two add up as squares.
+    narrow, so Student's t is used: the mean plus or minus t standard errors. For groups that hold shares w of the
+    examples, the standard error is the standard deviation of the groups' means times the root of the sum of w²; for n
+    repetitions it is that of their means over the root of n. Where both are drawn, the two half-widths add as squares.
 
     Where all values are 0 or 1, two more examples stand in the interval, one of each (not in the estimate): thirty
     right answers out of thirty do not show that a model is always right. Such an interval stays between 0 and 1.
@@ -68,8 +63,8 @@ def bootstrap(
             group per example, of at least two, `level` is not between 0 and 1, or `resamples` is not positive.
 
     Warns:
-        UserWarning: if there are fewer than five groups: the interval is then wide, and leans on means of groups being
-            roughly normal.
+        UserWarning: if there are fewer than five groups: the interval is then wide, and right only if the means of
+            groups are spread roughly as a normal distribution.
 
     Sources: Student (1908), The probable error of a mean. Efron (1979), Bootstrap methods: another look at the
     jackknife. Agresti and Caffo (2000), Simple and effective confidence intervals for proportions. Owen (2007), The

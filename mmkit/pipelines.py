@@ -4,7 +4,7 @@ import inspect
 import itertools
 import os
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -57,7 +57,7 @@ def batches(
         model.fit(train, steps_per_epoch=55, initial_epoch=start // 55, epochs=20)
 
     A `tf.train.Checkpoint` of the result's iterator holds the place in its own pass: enough to resume the endless pass
-    of `start_step`, and the rest of one epoch otherwise.
+    of `start_step`, and the rest of one epoch otherwise. TensorFlow refuses it where `augment` keeps its own chance.
 
     A feature of unequal length is padded with zeros to the longest of its batch. The dict that names it then holds a
     mask beside it, `"<name>_mask"`, shape `(batch, time)`, True where there is data. `transform` meets such a feature
@@ -116,6 +116,8 @@ def batches(
     chunks = _transformed(examples, transform, chunk)
     if cache is False:
         unchanged = transform is None
+        if not unchanged:
+            _check_shapes(chunks.element_spec)
         prepare = (lambda drawn: drawn) if unchanged else lambda drawn: _transformed(drawn, transform, chunk).unbatch()
         source = _Stream(examples, prepare, buckets, shuffle_bytes if shuffle else None)
     elif cache is True:
@@ -139,7 +141,7 @@ def batches(
     else:
         stream = tf.data.Dataset.range(start_step // per_epoch, 2**31 - 1).flat_map(epoch).skip(start_step % per_epoch)
         per_epoch = tf.data.INFINITE_CARDINALITY
-    stream = _finished(stream, source.fetch, augment, seed)
+    stream = _finished(stream, source.fetch, batch_size if drop_remainder else None, augment, seed)
     if per_epoch is not None:
         stream = stream.apply(tf.data.experimental.assert_cardinality(per_epoch))
     if device is None and tf.config.list_logical_devices("GPU"):
@@ -339,12 +341,12 @@ def _applied(what: str, function: Callable, method: Callable, dataset: tf.data.D
 def _in_memory(chunks: tf.data.Dataset) -> Batch:
     """All chunks as one table."""
     with tf.device("/CPU:0"):
-        return _checked(tf.nest.map_structure(lambda *parts: tf.concat(parts, axis=0), *chunks))
+        return _checked(tf.nest.map_structure(lambda *parts: tf.concat(parts, axis=0), *_alike(chunks)))
 
 
 def _in_files(chunks: tf.data.Dataset, place: Path, count: int) -> Batch:
     """All chunks as one table, its numbers mapped from files in folder `place`. `count` rows, or negative: unknown."""
-    files = iter(row_files.written(place, lambda: (_columns(chunk) for chunk in chunks)))
+    files = iter(row_files.written(place, lambda: map(_columns, _alike(chunks))))
 
     def mapped() -> tf.Tensor:
         file, kind, shape = next(files)
@@ -374,6 +376,21 @@ def _in_files(chunks: tf.data.Dataset, place: Path, count: int) -> Batch:
     return table
 
 
+def _alike(chunks: tf.data.Dataset) -> Iterator[Batch]:
+    """The chunks, if their features agree in shape."""
+    first = None
+    for chunk in chunks:
+        shapes = [() if isinstance(part, tf.RaggedTensor) else tuple(part.shape[1:]) for part in tf.nest.flatten(chunk)]
+        first = first or shapes
+        if shapes != first:
+            differ = next(pair for pair in zip(first, shapes) if pair[0] != pair[1])
+            raise ValueError(
+                f"what `transform` returns has another shape in each chunk of examples, {differ[0]} and {differ[1]}: "
+                "leave features of unequal length ragged"
+            )
+        yield chunk
+
+
 def _columns(chunk: Batch) -> list[np.ndarray]:
     """A chunk as arrays of numbers: of a ragged tensor values and lengths, of texts lengths and bytes."""
     columns = []
@@ -398,22 +415,24 @@ def _numbers_of_passes() -> tf.data.Dataset:
 
     @_plain
     def number(zero: tf.Tensor) -> tf.Tensor:
-        # Called stateless: else an iterator of the batches could not be saved.
-        drawn = tf.numpy_function(lambda _: next(passes), [zero], tf.int64, stateful=False)
-        return tf.ensure_shape(drawn, ())
+        return tf.ensure_shape(tf.numpy_function(lambda _: next(passes), [zero], tf.int64), ())
 
     return tf.data.Dataset.from_tensors(0).map(number)
 
 
 def _finished(
-    stream: tf.data.Dataset, fetch: Callable[[Any], Batch], augment: Callable[..., Batch] | None, seed: int
+    stream: tf.data.Dataset,
+    fetch: Callable[[Any], Batch],
+    rows: int | None,
+    augment: Callable[..., Batch] | None,
+    seed: int,
 ) -> tf.data.Dataset:
-    """The batches of numbered ones, padded and augmented."""
+    """The batches of numbered ones, padded and augmented. `rows`: examples in each, if all have as many."""
     takes_seed = augment is not None and "seed" in inspect.signature(augment).parameters
 
     def finished(augmenting: Callable[..., Batch] | None) -> tf.data.Dataset:
         def finish(number: tf.Tensor, batch: Any) -> Batch:
-            batch = _padded(fetch(batch))
+            batch = _padded(fetch(batch), rows)
             if augmenting is None:
                 return batch
             chance = {"seed": _fold(seed, 1, number)} if takes_seed else {}
@@ -422,7 +441,12 @@ def _finished(
         # What keeps its own chance must draw in order: in parallel, batches would race for the next number.
         return stream.map(_plain(finish), **(_PARALLEL if augment is None or takes_seed else {}))
 
-    return finished(None) if augment is None else _applied("augment", augment, finished, stream)
+    stream = finished(None) if augment is None else _applied("augment", augment, finished, stream)
+    if augment is None or takes_seed:  # an iterator can be saved: its place says all
+        options = tf.data.Options()
+        options.experimental_external_state_policy = tf.data.experimental.ExternalStatePolicy.IGNORE
+        stream = stream.with_options(options)
+    return stream
 
 
 def _inputs(batch: Batch) -> dict[str, Any]:
@@ -504,6 +528,16 @@ def _check_names(spec: Spec, place: str = "each example") -> None:
         )
 
 
+def _check_shapes(spec: Spec) -> None:
+    """Raises a ValueError if a feature of equal length does not say its shape: a stream would take it for unequal."""
+    for feature in tf.nest.flatten(spec):
+        if not isinstance(feature, tf.RaggedTensorSpec) and not feature.shape[1:].is_fully_defined():
+            raise ValueError(
+                f"with cache=False, `transform` must tell the shapes that it returns: one is {feature.shape}: leave "
+                "features of unequal length ragged, and call tf.ensure_shape on others"
+            )
+
+
 _EMPTY = "{!r} holds a sequence of length 0: leave such examples out with `where`"
 
 
@@ -519,18 +553,19 @@ def _checked(table: Batch) -> Batch:
     return table
 
 
-def _padded(batch: Batch) -> Batch:
-    """Features of unequal length padded with zeros, each with its mask beside it."""
+def _padded(batch: Batch, rows: int | None = None) -> Batch:
+    """Features of unequal length padded with zeros, each with its mask beside it. `rows`: how many, if known."""
     if isinstance(batch, tuple):
-        parts = map(_padded, batch)
+        parts = [_padded(part, rows) for part in batch]
         return type(batch)(*parts) if hasattr(batch, "_fields") else tuple(parts)
     if not isinstance(batch, dict):
         return batch
     full = {}
     for name, feature in batch.items():
-        full[name] = _padded(feature)
+        full[name] = _padded(feature, rows)
         if isinstance(feature, tf.RaggedTensor):
             lengths = feature.row_lengths()
             with tf.control_dependencies([tf.debugging.assert_positive(lengths, _EMPTY.format(name))]):
-                full[name], full[f"{name}_mask"] = feature.to_tensor(), tf.sequence_mask(lengths)
+                steps = feature.to_tensor(shape=(rows, *(None,) * (len(feature.shape) - 1)))
+            full[name], full[f"{name}_mask"] = steps, tf.sequence_mask(tf.ensure_shape(lengths, (rows,)))
     return full

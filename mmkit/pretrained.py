@@ -11,6 +11,7 @@ is an error. `data/weights.md` says where the weights come from.
 """
 
 import collections
+import functools
 import json
 import pickle
 import struct
@@ -29,13 +30,28 @@ PRESET = "bert_base_en_uncased"
 
 
 class WeightsError(RuntimeError):
-    """A file of weights is not what it should be. The message is one line that says what to do."""
+    """A file of weights is not what it should be. The message is one line that says what to do.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from mmkit import pretrained
+        >>> try:
+        ...     pretrained.read_safetensors(Path(pretrained.__file__))
+        ... except pretrained.WeightsError as error:
+        ...     print(error)
+        the weights in ...pretrained.py are not the ones expected (not a whole safetensors file: ...): delete that ...
+    """
 
 
 def hub() -> Any:
     """The package keras_hub, imported when it is first needed, since that takes seconds.
 
     It imports tqdm, which warns in a notebook without ipywidgets that progress bars are plain. They are meant to be.
+
+    Example:
+        >>> from mmkit import pretrained
+        >>> pretrained.hub().models.BertBackbone.__name__
+        'BertBackbone'
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="IProgress not found")
@@ -45,21 +61,66 @@ def hub() -> Any:
 
 
 def text_backbone(**options: Any) -> Any:
-    """The text model of this run's profile, a `keras_hub.models.BertBackbone`; options as `minilm`."""
+    """The text model of this run's profile.
+
+    Args:
+        options: `dtype` and `dropout`, as `minilm` takes them.
+
+    Returns:
+        A `keras_hub.models.BertBackbone`.
+
+    Raises:
+        SourceError, WeightsError: as `minilm`.
+
+    Example:
+        >>> from mmkit import pretrained
+        >>> pretrained.text_backbone().hidden_dim
+        384
+    """
     if settings.profile() == "small":
         return minilm(**options)
     return hub().models.BertBackbone.from_preset(PRESET, **options)
 
 
 def text_preprocessor(sequence_length: int = 64) -> Any:
-    """What turns texts into the inputs of `text_backbone()`; as `minilm_preprocessor`."""
+    """What turns texts into the inputs of `text_backbone()`.
+
+    Args:
+        sequence_length: int, default 64: tokens a text, as `minilm_preprocessor` takes it.
+
+    Returns:
+        A `keras_hub.models.BertTextClassifierPreprocessor`.
+
+    Raises:
+        SourceError, WeightsError: as `minilm`.
+
+    Example:
+        >>> from mmkit import pretrained
+        >>> pretrained.text_preprocessor(8)(["Lights off!"])["padding_mask"].shape
+        TensorShape([1, 8])
+    """
     if settings.profile() == "small":
         return minilm_preprocessor(sequence_length)
     return hub().models.BertTextClassifierPreprocessor.from_preset(PRESET, sequence_length=sequence_length)
 
 
 def image_backbone(input_shape: tuple = (224, 224, 3)) -> keras.Model:
-    """The picture model of this run's profile: pictures of 0 to 255 to feature maps `(batch, rows, columns, size)`."""
+    """The picture model of this run's profile: pictures of 0 to 255 to feature maps.
+
+    Args:
+        input_shape: height, width and 3 colours, default `(224, 224, 3)`.
+
+    Returns:
+        A Keras model, `(batch, height, width, 3)` to `(batch, rows, columns, size)`.
+
+    Raises:
+        SourceError, WeightsError: as `minilm`.
+
+    Example:
+        >>> from mmkit import pretrained
+        >>> pretrained.image_backbone((96, 96, 3)).output_shape
+        (None, 3, 3, 1280)
+    """
     if settings.profile() == "small":
         return efficientnet_lite0(include_top=False, input_shape=input_shape)
     pictures = keras.Input(input_shape, name="pictures")
@@ -75,8 +136,8 @@ def minilm(*, dtype: Any = None, dropout: float = 0.1) -> Any:
     activation, GELU, by its usual tanh approximation: outputs differ from the original's in the third decimal.
 
     Args:
-        dtype: of the backbone, as for any Keras layer.
-        dropout: while it is trained.
+        dtype: of the backbone, as for any Keras layer; default None, the global policy.
+        dropout: float, default 0.1: while it is trained.
 
     Returns:
         A `keras_hub.models.BertBackbone`, 22.7 million weights, from `token_ids`, `segment_ids` and `padding_mask`,
@@ -87,6 +148,12 @@ def minilm(*, dtype: Any = None, dropout: float = 0.1) -> Any:
         WeightsError: if the file is damaged or another one.
 
     Source: Wang, Wei, Dong, Bao, Yang and Zhou (2020), MiniLM; Reimers and Gurevych (2019), Sentence-BERT.
+
+    Example:
+        >>> from mmkit import pretrained
+        >>> inputs = pretrained.minilm_preprocessor(8)(["A cat sleeps.", "Lights off!"])
+        >>> pretrained.minilm()(inputs)["sequence_output"].shape
+        TensorShape([2, 8, 384])
     """
     path = _member("minilm", "model/model.safetensors")
     keras_hub = hub()
@@ -114,22 +181,79 @@ def minilm_preprocessor(sequence_length: int = 64) -> Any:
     """What turns texts into MiniLM's inputs: lower case, no accents, split into word pieces, padded to one length.
 
     Args:
-        sequence_length: tokens a text, the marks [CLS] at its beginning and [SEP] at its end counted.
+        sequence_length: int, default 64: tokens a text, the marks [CLS] at its beginning and [SEP] at its end counted.
 
     Returns:
         A `keras_hub.models.BertTextClassifierPreprocessor`: called with texts it gives a dict of `token_ids`,
-        `segment_ids` and `padding_mask`, each `(batch, sequence_length)`. Its `tokenizer` gives the pieces alone.
+        `segment_ids` and `padding_mask`, each `(batch, sequence_length)`. Its `tokenizer` gives the pieces alone. They
+        are those of the tokenizer that the weights were trained with, but that a mark such as "[MASK]" in a text is
+        text, and that characters which came to Unicode since count as what they are.
 
     Raises:
         SourceError, WeightsError: as `minilm`.
+
+    Source: Wu and others (2016), Google's neural machine translation system (word pieces); Devlin and others (2019).
+
+    Example:
+        >>> from mmkit import pretrained
+        >>> preprocessor = pretrained.minilm_preprocessor(8)
+        >>> pieces = preprocessor(["A cat sleeps."])["token_ids"][0]
+        >>> [preprocessor.tokenizer.id_to_token(int(piece)) for piece in pieces]
+        ['[CLS]', 'a', 'cat', 'sleeps', '.', '[SEP]', '[PAD]', '[PAD]']
     """
     path = _member("minilm", "model/vocab.txt")
     keras_hub = hub()
     vocabulary = path.read_text(encoding="utf-8").splitlines()
     if len(vocabulary) != 30522 or "[CLS]" not in vocabulary:
         raise WeightsError(_wrong(path, f"{len(vocabulary)} word pieces instead of 30522"))
-    tokenizer = keras_hub.models.BertTokenizer(vocabulary=vocabulary, lowercase=True, strip_accents=True)
+    tokenizer = _tokenizer_kind()(vocabulary=vocabulary)
     return keras_hub.models.BertTextClassifierPreprocessor(tokenizer, sequence_length=sequence_length)
+
+
+@functools.cache
+def _tokenizer_kind() -> type:
+    """keras-hub's tokenizer of BERT with the words cut as the weights were trained on.
+
+    keras-hub 0.32 departs from that beyond ASCII: it takes spaces such as U+00A0 for letters, splits words at soft
+    hyphens, spells characters such as one half out, puts Korean syllables together again after it took them apart, and
+    gives up on words of over 100 bytes in place of 100 characters. Each makes words that the vocabulary does not hold.
+    """
+    models = hub().models
+    import tensorflow as tf
+    import tensorflow_text as tf_text
+
+    chinese = r"\x{3400}-\x{4DBF}\x{4E00}-\x{9FFF}\x{F900}-\x{FAFF}"
+    chinese += r"\x{20000}-\x{2A6DF}\x{2A700}-\x{2CEAF}\x{2F800}-\x{2FA1F}"
+    punctuation = r"!-/:-@\[-`{-~\p{P}"
+
+    @keras.saving.register_keras_serializable("mmkit")
+    class UncasedBertTokenizer(models.BertTokenizer):
+        def set_vocabulary(self, vocabulary: Any) -> None:
+            super().set_vocabulary(vocabulary)
+            if self.vocabulary is not None:
+                self._pieces = tf_text.FastWordpieceTokenizer(
+                    self.vocabulary, token_out_type=tf.int32, max_bytes_per_word=400, no_pretokenization=True
+                )
+
+        def tokenize(self, inputs: Any) -> Any:
+            texts = tf.convert_to_tensor(inputs, tf.string)
+            pieces = self._pieces.tokenize(_words(texts if texts.shape.rank else texts[None])).merge_dims(-2, -1)
+            return pieces if texts.shape.rank else pieces[0]
+
+    def _words(texts: Any) -> Any:
+        """The words and the punctuation of each text: `(batch, words)`, ragged."""
+        texts = tf.strings.regex_replace(texts, r"[\t\n\r]", " ")
+        texts = tf.strings.regex_replace(texts, r"[\p{Cc}\p{Cf}\p{Co}\x{FFFD}]", "")
+        texts = tf.strings.regex_replace(texts, r"\p{Z}", " ")
+        texts = tf.strings.regex_replace(texts, f"([{chinese}])", r" \1 ")
+        texts = tf.strings.regex_replace(tf_text.normalize_utf8(texts, "NFD"), r"\p{Mn}", "")
+        texts = tf.strings.regex_replace(texts, "\N{GREEK CAPITAL LETTER SIGMA}", "\N{GREEK SMALL LETTER SIGMA}")
+        texts = tf.strings.lower(tf.strings.lower(texts), encoding="utf-8")  # ASCII first: else the locale has a say
+        words = tf.strings.split(tf.strings.regex_replace(texts, f"([{punctuation}])", r" \1 "))
+        length = tf.strings.length(words.flat_values, unit="UTF8_CHAR")
+        return words.with_flat_values(tf.where(length > 100, "[UNK]", words.flat_values))
+
+    return UncasedBertTokenizer
 
 
 def _name_in_bert(path: str) -> tuple[str, Any]:
@@ -192,6 +316,11 @@ def efficientnet_lite0(
         SourceError, WeightsError: as `minilm`.
 
     Source: Tan and Le (2019), EfficientNet; the Lite form (no squeeze-and-excitation, ReLU6) by Google, 2020.
+
+    Example:
+        >>> from mmkit import pretrained
+        >>> pretrained.efficientnet_lite0(include_top=False, input_shape=(64, 64, 3), weights=None).output_shape
+        (None, 2, 2, 1280)
     """
     if weights not in ("imagenet", None):
         raise ValueError(f"efficientnet_lite0: unknown weights {weights!r}: use 'imagenet' or None")
@@ -283,8 +412,24 @@ def _fill(wanted: dict[str, tuple], tensors: dict[str, np.ndarray], path: Path) 
 def read_safetensors(path: Path) -> dict[str, np.ndarray]:
     """The tensors of a .safetensors file: eight bytes of length, a JSON header of that length, then raw numbers.
 
+    Args:
+        path: of the file.
+
+    Returns:
+        A dict from the tensors' names to arrays.
+
     Raises:
         WeightsError: if the file is no such file, is cut off, or holds another type than float32 and int64.
+
+    Example:
+        >>> import struct, tempfile
+        >>> from pathlib import Path
+        >>> from mmkit import pretrained
+        >>> header = b'{"bias": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}'
+        >>> path = Path(tempfile.mkdtemp()) / "model.safetensors"
+        >>> _ = path.write_bytes(struct.pack("<Q", len(header)) + header + struct.pack("<2f", 0.5, -1.0))
+        >>> pretrained.read_safetensors(path)["bias"].tolist()
+        [0.5, -1.0]
     """
     types = {"F32": np.dtype("<f4"), "I64": np.dtype("<i8")}
     held = Path(path).read_bytes()
@@ -308,8 +453,24 @@ def read_pth(path: Path) -> dict[str, np.ndarray]:
     Such a file is a row of pickles, and a pickle can run any code when it is loaded. This one may name nothing but an
     ordered dict and tensors of float32 and int64 numbers.
 
+    Args:
+        path: of the file.
+
+    Returns:
+        A dict from the tensors' names to arrays.
+
     Raises:
         WeightsError: if the file is no such file, is cut off, or names anything else.
+
+    Example:
+        >>> import pickle, tempfile
+        >>> from pathlib import Path
+        >>> from mmkit import pretrained
+        >>> path = Path(tempfile.mkdtemp()) / "model.pth"
+        >>> pickles = (0x1950A86A20F9469CFC6C, 1001, {}, {}, [])  # magic number, version, machine, no tensors
+        >>> _ = path.write_bytes(b"".join(pickle.dumps(one, protocol=2) for one in pickles))
+        >>> pretrained.read_pth(path)
+        {}
     """
     try:
         with open(path, "rb") as file:

@@ -12,6 +12,7 @@ from mmkit import layers
 
 VECTORS = {"a": (5,), "b": (3,), "c": (4,)}
 MIXED = {"a": (5,), "b": (6, 3), "c": (9, 4)}
+LOGITS = {"a": (6,), "b": (6,), "c": (6,)}
 RAW = {"picture": (12, 10, 2), "sound": (16, 8, 1), "touch": (7, 3)}
 
 
@@ -25,6 +26,7 @@ class Case:
         shapes: from modality to shape without the batch; a branch's only one is called "x".
         sequences: modalities whose first axis is time and takes a mask per step.
         vocabulary: for a layer that reads token ids, how many there are; 0 if it reads numbers.
+        labels: for a layer that is called with labels too, how many classes; 0 if it is not.
     """
 
     name: str
@@ -32,6 +34,7 @@ class Case:
     shapes: dict[str, tuple[int, ...]]
     sequences: tuple[str, ...] = ()
     vocabulary: int = 0
+    labels: int = 0
 
     @property
     def kind(self) -> str:
@@ -68,25 +71,36 @@ class Case:
         return mask
 
     def call(self, layer: keras.layers.Layer, features: dict, mask: dict | None = None, training: bool = False) -> list:
-        """The layer's results as a list of tensors."""
+        """The layer's results as a list of tensors; a layer that takes labels gets those of `labels_of`."""
+        options = {"labels": self.labels_of(features)} if self.labels else {}
         if set(self.shapes) == {"x"}:
-            given = None if mask is None else mask["x"]
-            result = called(layer, features["x"], mask=given, training=training)
-        else:
-            result = called(layer, features, mask=mask, training=training)
-        return keras.tree.flatten(result)
+            features, mask = features["x"], None if mask is None else mask["x"]
+        return keras.tree.flatten(called(layer, features, mask=mask, training=training, **options))
 
-    def model(self, with_mask: bool = True) -> keras.Model:
-        """The layer in a functional model, batch size and the time of sequences unknown."""
+    def labels_of(self, features: dict) -> np.ndarray | keras.KerasTensor:
+        """A label for each example, or an input for labels if the features are inputs."""
+        first = next(iter(features.values()))
+        if keras.backend.is_keras_tensor(first):
+            return keras.Input((), dtype="int32", name="labels")
+        return np.arange(first.shape[0], dtype="int32") % self.labels
+
+    def data(self, features: dict, mask: dict | None = None) -> list[np.ndarray]:
+        """What `model` is fed."""
+        labels = [self.labels_of(features)] if self.labels else []
+        return [*features.values(), *(mask or {}).values(), *labels]
+
+    def model(self, prefix: str = "") -> keras.Model:
+        """The layer in a functional model, batch size and the time of sequences unknown; `prefix` of inputs' names."""
         inputs, mask = {}, {}
         for name, shape in self.shapes.items():
             timed = name in self.sequences
             kind = "int32" if self.vocabulary else None
-            inputs[name] = keras.Input((None, *shape[1:]) if timed else shape, name=name, dtype=kind)
-            if with_mask:
-                mask[name] = keras.Input((None,) if timed else (), dtype="bool", name=f"{name}_mask")
-        outputs = self.call(self.make(), inputs, mask or None)
-        return keras.Model([*inputs.values(), *mask.values()], outputs)
+            inputs[name] = keras.Input((None, *shape[1:]) if timed else shape, name=prefix + name, dtype=kind)
+            mask[name] = keras.Input((None,) if timed else (), dtype="bool", name=f"{prefix}{name}_mask")
+        labels = {"labels": self.labels_of(inputs)} if self.labels else {}
+        features, masks = (inputs["x"], mask["x"]) if set(self.shapes) == {"x"} else (inputs, mask)
+        outputs = self.make()(features, mask=masks, **labels)
+        return keras.Model([*inputs.values(), *mask.values(), *labels.values()], keras.tree.flatten(outputs))
 
 
 def text_branch(units: int, **options) -> layers.BertTextBranch:
@@ -132,6 +146,8 @@ CASES = [
     Case("FusionTransformer-vectors", lambda **k: layers.FusionTransformer(6, num_heads=2, **k), VECTORS),
     Case("MixtureOfExpertsFusion", lambda **k: layers.MixtureOfExpertsFusion(6, 3, **k), MIXED, ("b", "c")),
     Case("OGMGE", lambda **k: layers.OGMGE(6, seed=1, **k), MIXED, ("b", "c")),
+    Case("OGMGE-labels", lambda **k: layers.OGMGE(6, seed=1, **k), MIXED, ("b", "c"), labels=6),
+    Case("LateFusion", lambda **k: layers.LateFusion(6, learn_exponents=True, **k), LOGITS),
     Case("ModalityEmbedding", lambda **k: layers.ModalityEmbedding(**k), MIXED, ("b", "c")),
     Case("ModalityDropout", lambda **k: layers.ModalityDropout(0.4, seed=1, **k), MIXED, ("b", "c")),
     Case("BertTextBranch", lambda **k: text_branch(6, **k), {"x": (7,)}, ("x",), 11),

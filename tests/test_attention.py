@@ -101,7 +101,7 @@ def test_who_looks_at_whom_is_asked_of_a_layer_that_has_weights():
     layer = layers.FusionTransformer(6, num_heads=2)
     features = {"a": numbers(2, 5), "b": numbers(2, 7, 3)}
     for ask in (layer.attention, layer.spans):
-        with pytest.raises(ValueError, match="FusionTransformer .* has no weights yet: call it"):
+        with pytest.raises(ValueError, match="FusionTransformer .* has no weights yet: call the layer first"):
             ask(features)
     layer(features)
     for ask in (layer.attention, layer.spans):

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -13,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks import __main__ as bench  # noqa: E402
-from benchmarks import accuracy, features, feeding, growth, harness, steps, workloads  # noqa: E402
+from benchmarks import accuracy, features, feeding, growth, harness, imports, parts, steps, workloads  # noqa: E402
 
 
 def test_contestants_take_turns():
@@ -163,6 +164,9 @@ def made_up(part: str) -> dict:
         right = {"right": "0111", "parameters": 30_000, "seconds": 1.0}
         units = {"ConcatFusion": 148, "SumFusion": 146}
         return {"units": units, "samples": [dict.fromkeys((*accuracy.BASELINES, *units), right)] * 2}
+    if part == "e":
+        sample = dict.fromkeys(("s", "cpu_s", "memory_mb"), 2.0)
+        return {"samples": {f"import {module}": [sample] * 3 for module in imports.MODULES}}
     sample = {"ms": [1.0, 4.0, 16.0], "memory_mb": [0.5, 9.0, 20.0]}
     return {"samples": {f"SumFusion, {a}": [sample | {"values": v}] for a, v in growth.AXES.items()}}
 
@@ -190,6 +194,17 @@ def test_the_lock_has_the_kits_versions_and_leaves_pytorch_to_its_version():
     assert re.search(r"^torch==[\d.]+$", asked, re.MULTILINE)
 
 
+def test_a_part_that_is_none_is_refused_before_anything_is_prepared():
+    parts.refuse_unknown(parts.PARTS)
+    # -S: with no package at hand
+    done = subprocess.run(
+        [sys.executable, "-S", "-m", "benchmarks.parts", "a", "f"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode and done.stderr.strip().endswith("no part f of the benchmarks: choose from a, b, c, d, e")
+    rules = (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert re.search(r"^bench: part ", rules, re.MULTILINE), "`make bench` asks for the part first"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("part", "case"),
@@ -197,6 +212,7 @@ def test_the_lock_has_the_kits_versions_and_leaves_pytorch_to_its_version():
         ("steps", {"framework": "keras", "model": "late_fusion", "batch": 40, "epochs": 1, "tuned": True}),
         ("steps", {"framework": "keras", "model": "transformer", "batch": 128, "epochs": 1}),
         ("growth", {"name": "SumFusion", "axis": "tokens", "values": [8, 32]}),
+        ("imports", {"module": "mmkit.layers"}),
     ],
 )
 def test_a_measurement_in_a_fresh_process(part, case):

@@ -77,6 +77,17 @@ def right_or_wrong(examples, share):
     return lambda random: (random.random(examples) < share, None)
 
 
+def right_by_group(groups, repetitions=1):
+    """Experiments with groups of twenty examples, each group with its own share of right answers, .90 on average."""
+
+    def experiment(random):
+        shares = random.choice([0.8, 0.88, 0.95, 0.97], groups)
+        of = np.repeat(np.arange(groups), 20)
+        return random.random((repetitions, 20 * groups)) < shares[of], of
+
+    return experiment
+
+
 def two_models(examples, only_first, only_second):
     """Experiments with two models: the shares of examples that only one of them gets right; both get half of all."""
 
@@ -107,6 +118,10 @@ FEW = {
     "30 examples, .90 right": (right_or_wrong(30, 0.9), 0.9),
     "30 examples, .95 right": (right_or_wrong(30, 0.95), 0.95),
     "30 examples, .99 right": (right_or_wrong(30, 0.99), 0.99),
+    "3 groups, .90 right": (right_by_group(3), 0.9),
+    "5 groups, .90 right": (right_by_group(5), 0.9),
+    "10 groups, .90 right": (right_by_group(10), 0.9),
+    "2 repetitions of 5 groups, .90 right": (right_by_group(5, 2), 0.9),
     "60 examples, .02 right": (right_or_wrong(60, 0.02), 0.02),
     "100 examples, .99 right": (right_or_wrong(100, 0.99), 0.99),
     "two models, 30 examples": (two_models(30, 0.1, 0.02), 0.08),

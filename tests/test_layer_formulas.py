@@ -184,6 +184,96 @@ def test_low_rank_fusion_learns_a_product_because_all_its_factors_train():
     assert model.evaluate(features, label, verbose=0)[1] > 0.9
 
 
+@pytest.mark.parametrize("size", [8, 64])
+def test_what_low_rank_fusion_begins_with_is_as_wide_for_two_modalities_as_for_six(size: int):
+    random, spread = np.random.default_rng(0), {}
+    for count in (2, 3, 4, 6):
+        keras.utils.set_random_seed(count)
+        features = {f"m{place}": random.normal(size=(4_000, size)).astype("float32") for place in range(count)}
+        spread[count] = np.std(np.asarray(layers.LowRankFusion(64, activation="linear")(features)))
+    assert all(0.8 < one < 1.25 for one in spread.values()), spread  # by the formula 1; with Glorot's, 0.12 at six
+
+
+def test_the_products_of_low_rank_fusion_and_the_experts_of_a_mixture_begin_apart_also_with_one_seed():
+    features = {name: np.ones((1, 4), "float32") for name in "ab"}
+    for seed in (None, 3, keras.random.SeedGenerator(3)):
+        start = keras.initializers.LecunNormal(seed=seed)
+        low = layers.LowRankFusion(5, rank=3, kernel_initializer=start)
+        low(features)
+        products = np.asarray(low.factors["a"]).reshape(5, 3, 5).swapaxes(0, 1)
+        moe = layers.MixtureOfExpertsFusion(5, num_experts=3, kernel_initializer=start)
+        moe(features)
+        for apart in (products, np.asarray(moe.hidden.kernel).swapaxes(0, 1), np.asarray(moe.outcome.kernel)):
+            assert len({tuple(one.ravel()) for one in apart}) == 3
+
+
+def test_each_expert_of_a_mixture_begins_as_a_dense_layer_does():
+    layer = layers.MixtureOfExpertsFusion(40, num_experts=4)
+    layer({"a": np.ones((1, 60), "float32"), "b": np.ones((1, 60), "float32")})
+    assert np.std(np.asarray(layer.hidden.kernel)) == pytest.approx(np.sqrt(2 / (120 + 40)), rel=0.05)
+    assert np.std(np.asarray(layer.outcome.kernel)) == pytest.approx(np.sqrt(2 / (40 + 40)), rel=0.05)
+
+
+def test_layers_inside_a_layer_do_not_begin_with_the_same_numbers():
+    layer = layers.SumFusion(5)
+    layer({name: np.ones((1, 4), "float32") for name in "ab"})
+    first, second = (layer.projections[name].get_weights()[0] for name in "ab")
+    assert np.abs(first - second).max() > 0.01
+
+
+def log_softmax(logits: np.ndarray) -> np.ndarray:
+    return logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
+
+
+def test_late_fusion_is_the_formula_of_its_docstring():
+    case = case_of("LateFusion")
+    features, mask = case.features(8), {"a": np.arange(8) % 2 == 0, "b": np.arange(8) % 3 == 0, "c": np.arange(8) < 6}
+    prior, exponents = np.array([3, 1, 1, 1, 1, 1.0]), {"a": 0.5, "c": 2.0}
+    share = prior / prior.sum()
+    expected = np.tile(share, (8, 1))
+    for name, power in (("a", 0.5), ("b", 1), ("c", 2)):
+        likely = np.exp(log_softmax(features[name]))
+        expected *= np.where(mask[name][:, None], (likely / share) ** power, 1)
+    expected /= expected.sum(axis=1, keepdims=True)
+    for learn in (False, True):
+        layer = layers.LateFusion(6, prior=prior, exponents=exponents, learn_exponents=learn)
+        close(np.exp(np.asarray(layer(features, mask=mask))), expected)
+        assert len(layer.trainable_variables) == (3 if learn else 0)
+    nothing = {name: np.zeros(8, bool) for name in "abc"}
+    close(np.exp(np.asarray(layer(features, mask=nothing))), np.tile(share, (8, 1)))
+    # With exponents of 1: the product of the classifiers over the prior to the power of n - 1.
+    product = np.prod([np.exp(log_softmax(features[name])) for name in "abc"], axis=0) / share**2
+    close(np.exp(np.asarray(layers.LateFusion(6, prior)(features))), product / product.sum(axis=1, keepdims=True))
+    # Without a prior: the plain product, evenly where all are absent; one modality alone stays as it is.
+    even = np.asarray(layers.LateFusion(6)(features, mask={**nothing, "a": np.ones(8, bool)}))
+    close(even, log_softmax(features["a"]))
+    close(np.exp(np.asarray(layers.LateFusion(6)(features, mask=nothing))), np.full((8, 6), 1 / 6))
+
+
+def test_late_fusion_is_exact_where_modalities_are_independent_given_the_class():
+    """Two noisy readings of a class with an uneven prior: the posterior by Bayes' rule."""
+    prior, random = np.array([0.7, 0.2, 0.1]), np.random.default_rng(0)
+    channels = {name: random.dirichlet(np.ones(4), size=3) for name in "ab"}  # p(reading | class)
+    posterior = {name: prior * channels[name].T for name in "ab"}  # reading, class
+    features = {name: np.log(posterior[name] / posterior[name].sum(axis=1, keepdims=True)) for name in "ab"}
+    joint = prior * channels["a"].T * channels["b"].T  # both readings alike
+    fused = np.exp(np.asarray(layers.LateFusion(3, prior=prior)(features)))
+    close(fused, joint / joint.sum(axis=1, keepdims=True))
+
+
+def test_late_fusion_learns_to_trust_the_modality_that_knows():
+    random = np.random.default_rng(0)
+    labels = random.integers(0, 3, 600)
+    data = {"good": np.eye(3)[labels] + 0.3 * random.normal(size=(600, 3)), "bad": 3 * random.normal(size=(600, 3))}
+    inputs = {name: keras.Input((3,), name=name) for name in data}
+    fusion = layers.LateFusion(3, learn_exponents=True)
+    model = keras.Model(inputs, fusion(inputs))
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.Adam(0.1), loss, jit_compile=False)
+    model.fit({name: one.astype("float32") for name, one in data.items()}, labels, epochs=10, batch_size=60, verbose=0)
+    assert float(fusion.powers["good"]) > 1.5 and 0 <= float(fusion.powers["bad"]) < 0.1
+
+
 def test_deep_fusion_of_depth_one_is_concatenation_of_dense_layers():
     case = case_of("DeepFusion")
     layer, features = layers.DeepFusion(6, depth=1), case.features(4)
@@ -324,6 +414,34 @@ def test_ogm_ge_scales_the_gradient_to_the_leading_modality_and_no_other():
     for name in "abc":
         close(changed[name], factors[name] * usual[name])
         close(changed[f"head_{name}"], usual[f"head_{name}"])
+
+
+def test_ogm_ge_leaves_what_the_whole_batch_lacks_out_of_the_mean():
+    random = np.random.default_rng(0)
+    features = {name: random.normal(size=(40, 5)).astype("float32") for name in "abc"}
+    labels, nobody = np.argmax(features["a"][:, :3], axis=1), np.zeros(40, bool)
+    layer = layers.OGMGE(3, alpha=0.3, noise=False)
+    layer(features)
+    layer.heads["a"].set_weights([4 * np.eye(5, 3)])
+    two = layers.OGMGE(3, alpha=0.3, noise=False)
+    pair = {name: features[name] for name in "ab"}
+    two(pair)
+    for name in "ab":
+        two.heads[name].set_weights(layer.heads[name].get_weights())
+    factors = {name: float(one) for name, one in layer.coefficients(features, labels, {"c": nobody}).items()}
+    alone = {name: float(one) for name, one in two.coefficients(pair, labels).items()}
+    assert factors == pytest.approx({**alone, "c": 1.0}, rel=1e-5) and factors["a"] < 0.9
+    # No rival is there: nothing is held back, also in a batch of one.
+    for rows in (slice(None), slice(1)):
+        lack = {name: nobody[rows] for name in "bc"}
+        batch = {name: one[rows] for name, one in features.items()}
+        assert {float(one) for one in layer.coefficients(batch, labels[rows], lack).values()} == {1.0}
+        plain = layers.OGMGE(3, alpha=0.0, noise=False)
+        plain(features)
+        plain.set_weights(layer.get_weights())
+        changed, usual = (modulated(one, batch, labels[rows], lack)["a"] for one in (layer, plain))
+        close(changed, usual)
+        assert np.abs(usual).max() > 0.01
 
 
 def test_ogm_ge_adds_noise_as_wide_as_the_gradient_and_none_to_what_is_absent():

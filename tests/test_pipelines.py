@@ -1,5 +1,7 @@
 """Pipelines: each example once an epoch, in an order that the seed decides, and the same on any number of devices."""
 
+import subprocess
+
 import faults
 import numpy as np
 import pytest
@@ -101,8 +103,10 @@ def test_transform_sees_batches_and_gives_single_examples(numbers):
 
 @pytest.mark.parametrize("size", [0, -3])
 def test_batch_size_must_be_positive(numbers, size):
-    with pytest.raises(ValueError, match=f"positive: got {size}"):
+    with pytest.raises(ValueError, match=f"must be positive: got {size} and"):
         pipelines.batches(numbers, size)
+    with pytest.raises(ValueError, match=f"must be positive: got 4 and {size}"):
+        pipelines.batches(numbers, 4, shuffle_bytes=size)
 
 
 @pytest.mark.parametrize("nothing", [lambda data: data.take(0), lambda data: data.filter(lambda number: number < 0)])
@@ -188,6 +192,27 @@ def test_an_endless_pass_can_be_saved_with_its_iterator(numbers, tmp_path):
     np.testing.assert_array_equal(np.concatenate([next(other) for _ in range(7)]), np.concatenate(expected))
 
 
+@pytest.mark.parametrize("cache", [True, False])
+def test_a_pass_can_be_saved_with_its_iterator(numbers, tmp_path, cache):
+    batches = pipelines.batches(numbers, 4, shuffle=True, seed=3, augment=noisy, cache=cache)
+    iterator = iter(batches)
+    next(iterator)
+    path = tf.train.Checkpoint(iterator=iterator).save(str(tmp_path / "position"))
+    expected = [batch.numpy() for batch in iterator]
+    other = iter(batches)
+    tf.train.Checkpoint(iterator=other).restore(path)
+    np.testing.assert_array_equal(np.concatenate([batch.numpy() for batch in other]), np.concatenate(expected))
+
+
+def test_a_chance_that_is_not_saved_is_not_lost_in_silence(numbers, tmp_path):
+    noise = keras.layers.GaussianNoise(1.0, seed=3)
+    iterator = iter(
+        pipelines.batches(numbers, 4, augment=lambda batch: noise(tf.cast(batch, tf.float32), training=True))
+    )
+    with pytest.raises(tf.errors.FailedPreconditionError, match="stateful"):
+        tf.train.Checkpoint(iterator=iterator).save(str(tmp_path / "position"))
+
+
 def test_training_goes_on_as_if_nothing_had_happened(tmp_path):
     random = np.random.default_rng(0)
     rows, labels = random.random((20, 5), "float32"), random.integers(0, 3, 20)
@@ -228,26 +253,184 @@ def test_where_that_keeps_nothing(numbers, cache):
         pipelines.batches(numbers, 4, where=lambda number: number < 0, cache=cache)
 
 
-def test_what_is_not_in_memory_is_shuffled_by_the_window(numbers, monkeypatch):
-    monkeypatch.setattr(pipelines, "_WINDOW", 10)
-    epochs = [drawn(batches) for batches in 2 * [pipelines.batches(numbers, 4, shuffle=True, cache=False)]]
+ROWS, CLASSES, BYTES = 2_000, 10, 24 + 2 * 200  # examples, sorted by class; and what one takes in memory
+
+
+def sorted_by_class() -> tf.data.Dataset:
+    return tf.data.Dataset.range(ROWS).map(lambda place: (place, tf.fill([2], place * CLASSES // ROWS)))
+
+
+def test_a_stream_sorted_by_class_is_truly_shuffled_in_little_memory():
+    batches = pipelines.batches(sorted_by_class(), 50, shuffle=True, cache=False, shuffle_bytes=BYTES * ROWS // 5)
+    epochs = [list(batches.as_numpy_iterator()) for _ in range(2)]
     for epoch in epochs:
-        assert [sorted(window) for window in (epoch[:10], epoch[10:20], epoch[20:])] == [
-            [*range(10)], [*range(10, 20)], [*range(20, COUNT)]
-        ]  # fmt: skip
-        assert epoch[:10] != [number - 10 for number in epoch[10:20]]
-    assert epochs[0] != epochs[1]
+        order = np.concatenate([places for places, _ in epoch])
+        assert sorted(order) == list(range(ROWS))
+        # Neither a place nor a neighbour says anything of what comes: four standard errors of a correlation of 0.
+        assert abs(np.corrcoef(order, np.arange(ROWS))[0, 1]) < 4 / ROWS**0.5
+        assert abs(np.corrcoef(order[1:], order[:-1])[0, 1]) < 4 / ROWS**0.5
+        # The classes of a batch are drawn without replacement, so their variance is the hypergeometric one.
+        counts = np.array([np.bincount(labels[:, 0], minlength=CLASSES) for _, labels in epoch])
+        expected = 50 * 0.1 * 0.9 * (ROWS - 50) / (ROWS - 1)
+        assert counts.var() == pytest.approx(expected, rel=0.3)
+    assert np.any(epochs[0][0][0] != epochs[1][0][0])
+
+
+def test_how_often_a_stream_is_read(recwarn):
+    def parts(share):
+        reads = []
+        data = sorted_by_class().map(lambda place, label: (counted(reads)(place[None])[0], label))
+        list(pipelines.batches(data, 50, shuffle=True, cache=False, shuffle_bytes=int(BYTES * ROWS * share)))
+        return len(reads) / ROWS
+
+    assert parts(2) == 1 and parts(0.3) == 4 and not recwarn
+    parts(0.05)
+    assert "read 23 times a pass: better give `cache` a path" in str(recwarn.pop(UserWarning).message)
+
+
+def test_sizes_that_the_shapes_do_not_tell_are_measured():
+    data = tf.data.Dataset.from_tensor_slices({"text": ["a" * 1_000, "b" * 3_000], "number": [1.0, 2.0]})
+    assert pipelines._bytes(data) == pytest.approx(2_000 + 4 + 4 + 2 * pipelines._TENSOR_BYTES)
+    assert pipelines._bytes(sorted_by_class()) == BYTES
+    assert pipelines._bytes(sequences([3, 5])) == pytest.approx(4 * 2 * 4 + 8 + 4 + 3 * pipelines._TENSOR_BYTES)
+    large = tf.data.Dataset.range(2).map(lambda place: tf.zeros((1_024, 1_024)))
+    assert pipelines._chunk(large) == 1 and pipelines._chunk(sorted_by_class()) == 250
+
+
+PEAK = """
+import resource, sys
+import mmkit
+with mmkit.quiet_imports():
+    import tensorflow as tf
+    from mmkit import pipelines
+data = tf.data.Dataset.range(2_400).map(lambda i: tf.fill((128, 128, 4), tf.cast(i, tf.float32)))  # of 256 kB each
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+list(pipelines.batches(data.take(32), 16, cache=False).map(lambda batch: batch[0, 0]))
+before = peak()
+batches = pipelines.batches(data, 16, shuffle=True, cache=False, shuffle_bytes=2**26)
+print(sum(1 for _ in batches), peak() - before)
+"""
+
+
+@pytest.mark.slow
+def test_the_memory_of_a_shuffled_stream_is_bounded(tmp_path):
+    child = faults.run("-c", PEAK, env=faults.environment(tmp_path))
+    assert child.returncode == 0, child.stderr
+    steps, megabytes = child.stdout.split()
+    assert int(steps) == 150 and float(megabytes) < 200  # of 600, 64 of them for the shuffle
+
+
+# --- in files ---------------------------------------------------------------------------------------------------------
 
 
 def test_kept_in_files(numbers, tmp_path):
     calls = []
     options = {"transform": counted(calls), "cache": tmp_path / "new" / "numbers", "shuffle": True}
     first = pipelines.batches(numbers, 4, **options)
-    for _ in range(2):
-        assert sorted(drawn(first)) == list(range(COUNT))
-    assert sorted(drawn(pipelines.batches(numbers, 4, **options))) == list(range(COUNT))
-    assert calls == [COUNT]
+    epochs = [drawn(first) for _ in range(2)]
+    assert calls == [COUNT] and epochs[0] != epochs[1]
+    again = pipelines.batches(numbers, 4, **options)
+    in_memory = pipelines.batches(numbers, 4, shuffle=True)
+    assert [drawn(again) for _ in range(2)] == epochs == [drawn(in_memory) for _ in range(2)]
+    assert calls == 2 * [COUNT]  # one chunk, to see that the files are those of this transform
+    resumed = pipelines.batches(numbers, 4, **options, start_step=7)
+    assert drawn(resumed.take(5)) == epochs[1][4:]
 
+
+def all_kinds(count: int = 5) -> tf.data.Dataset:
+    """Examples of a text, texts of unequal number, sequences in a dict within, booleans and half precision."""
+
+    def example(i: tf.Tensor) -> tuple:
+        words = tf.fill([i + 1], tf.strings.as_string(i))
+        steps = tf.cast(tf.range((i + 1) * 2), tf.float16)
+        return {
+            "text": tf.strings.reduce_join(words, separator=" ") + "\x00",
+            "words": words,
+            "inner": {"steps": tf.reshape(steps, (-1, 2))},
+            "odd": i % 2 == 1,
+            "brain": tf.cast(i, tf.bfloat16),
+        }, tf.fill([3], i)
+
+    return tf.data.Dataset.range(count).map(example)
+
+
+def test_files_hold_every_kind_of_feature(tmp_path):
+    for _ in range(2):
+        expected = pipelines.batches(all_kinds(), 2, shuffle=True)
+        for batch, found in zip(expected, pipelines.batches(all_kinds(), 2, shuffle=True, cache=tmp_path / "kinds")):
+            tf.nest.map_structure(lambda a, b: np.testing.assert_array_equal(a.numpy(), b.numpy()), batch, found)
+            assert "inner" in found[0] and found[0]["inner"]["steps_mask"].dtype == tf.bool
+
+
+@pytest.mark.parametrize("other", [
+    {"transform": lambda number: {"x": number + 1}},
+    {"transform": lambda number: {"x": tf.cast(number, tf.float32)}},
+    {"where": lambda number: number > 2},
+])  # fmt: skip
+def test_files_of_another_transform_are_not_used(numbers, tmp_path, other):
+    made = pipelines.batches(numbers, 4, transform=lambda number: {"x": number}, cache=tmp_path / "made")
+    assert drawn(made.map(lambda batch: batch["x"])) == list(range(COUNT))
+    with pytest.raises(
+        ValueError, match="made was made by another `transform`, or from other data: delete it, or name"
+    ):
+        pipelines.batches(numbers, 4, **{"transform": lambda number: {"x": number}, "cache": tmp_path / "made"} | other)
+
+
+def test_files_of_more_examples_and_no_files_of_ours(numbers, tmp_path):
+    pipelines.batches(numbers, 4, cache=tmp_path / "all")
+    with pytest.raises(ValueError, match="all holds 23 examples and the data set 5: delete it, or name another"):
+        pipelines.batches(numbers.take(5), 4, cache=tmp_path / "all")
+    with pytest.raises(ValueError, match=f"{tmp_path.name} is no cache of the kit: name another place"):
+        pipelines.batches(numbers, 4, cache=tmp_path)
+
+
+def test_files_that_were_cut_short_are_made_anew(numbers, tmp_path):
+    pipelines.batches(numbers, 4, cache=tmp_path / "cut")
+    (tmp_path / "cut" / "0.bin").write_bytes(b"12345678")
+    assert drawn(pipelines.batches(numbers, 4, cache=tmp_path / "cut")) == list(range(COUNT))
+
+
+def test_a_transform_that_fails_half_way_leaves_no_files(numbers, tmp_path):
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        pipelines.batches(numbers, 4, transform=lambda x: tf.ensure_shape(tf.boolean_mask(x, x < 20), (23,)),
+                          cache=tmp_path / "half")  # fmt: skip
+    assert [path.name for path in tmp_path.iterdir()] == ["half.lock"]
+
+
+SLOW_PASS = """
+import sys, time
+import mmkit
+with mmkit.quiet_imports():
+    import tensorflow as tf
+    from mmkit import pipelines
+pipelines._CHUNK = 10
+def slowly(batch):
+    time.sleep(float(sys.argv[2]))
+    return batch
+def transform(batch):
+    result = tf.numpy_function(slowly, [batch], tf.int64)
+    result.set_shape(batch.shape)
+    return result
+batches = pipelines.batches(tf.data.Dataset.range(400), 400, transform=transform, cache=sys.argv[1])
+print(*next(iter(batches)).numpy())
+"""
+
+
+@pytest.mark.slow
+def test_a_kill_in_the_first_pass_and_two_processes_at_once(tmp_path):
+    place, environment = tmp_path / "cache" / "numbers", faults.environment(tmp_path)
+    killed = faults.start("-c", SLOW_PASS, place, 1, env=environment)
+    faults.wait_until(lambda: list(place.parent.glob(".numbers-partial-*/0.bin")))
+    faults.kill(killed)
+    assert not place.exists()
+    other = faults.start("-c", SLOW_PASS, place, 0.05, env=environment, stdout=subprocess.PIPE, text=True)
+    child = faults.run("-c", SLOW_PASS, place, 0.05, env=environment)
+    assert child.returncode == 0, child.stderr
+    assert child.stdout.split() == other.communicate()[0].split() == [str(number) for number in range(400)]
+    assert {path.name for path in place.parent.iterdir()} == {"numbers", "numbers.lock"}
+
+
+# --- unequal lengths --------------------------------------------------------------------------------------------------
 
 LENGTHS = [3, 9, 1, 4, 7, 2, 9, 6, 5, 1, 8]
 
@@ -313,6 +496,86 @@ def test_a_sequence_of_length_zero():
     assert [lengths.numpy().tolist() for _, lengths in kept] == [[3, 2]]
 
 
+@pytest.mark.parametrize("cache", [True, False])
+def test_unequal_lengths_are_padded_wherever_they_have_a_name(cache):
+    named = sequences().map(lambda inputs, length: ({"near": {"far": inputs}}, {"steps": tf.range(length)}))
+    batches = pipelines.batches(named, 4, cache=cache, augment=lambda x, y: (x, y["steps"], y["steps_mask"]))
+    for inputs, labels, weights in batches:
+        mask = inputs["near"]["far"]["sound_mask"].numpy()
+        assert inputs["near"]["far"]["sound"].shape == (*mask.shape, 2)
+        np.testing.assert_array_equal(weights, mask)
+        np.testing.assert_array_equal(labels, np.where(mask, np.arange(mask.shape[1]), 0))
+
+
+@pytest.mark.parametrize("change, place", [
+    (lambda inputs, length: (inputs["sound"], length), "part 1 of each example"),
+    (lambda inputs, length: (inputs, tf.range(length)), "part 2 of each example"),
+    (lambda inputs, length: inputs["sound"], "each example"),
+    (lambda inputs, length: ({"pair": (length, inputs["sound"])},), "part 2 of 'pair' of part 1 of each example"),
+])  # fmt: skip
+@pytest.mark.parametrize("cache", [True, False])
+def test_unequal_lengths_without_a_name(change, place, cache):
+    message = f"^{place} is of unequal length and has no name, which its mask would need: let `transform` put it into a"
+    with pytest.raises(ValueError, match=message):
+        pipelines.batches(sequences().map(change), 4, cache=cache)
+    with pytest.raises(ValueError, match=message):
+        pipelines.arrays(sequences().map(change))
+
+
+@pytest.mark.parametrize("make", [pipelines.arrays, lambda data: pipelines.batches(data, 2, cache=False)])
+def test_the_name_of_a_mask_may_not_be_taken(make):
+    own = sequences().map(lambda inputs, length: {**inputs, "sound_mask": length})
+    with pytest.raises(ValueError, match="^'sound_mask' is taken, and 'sound' needs it for its mask: give it another"):
+        make(own)
+
+
+def test_arrays_of_unequal_lengths_do_not_depend_on_chunks(monkeypatch):
+    inputs, lengths = pipelines.arrays(sequences())
+    assert inputs["sound"].shape == (len(LENGTHS), max(LENGTHS), 2)
+    np.testing.assert_array_equal(inputs["sound_mask"].sum(axis=1), LENGTHS)
+    np.testing.assert_array_equal(lengths, LENGTHS)
+    monkeypatch.setattr(pipelines, "_CHUNK", 3)
+    again, _ = pipelines.arrays(sequences())
+    tf.nest.map_structure(np.testing.assert_array_equal, again, inputs)
+
+
+def padded_by_itself(inputs, length):
+    return {"sound": inputs["sound"].to_tensor()}, length
+
+
+@pytest.mark.parametrize("make, message", [
+    (pipelines.arrays, r"has another shape in each chunk of examples, \(9, 2\) and \(7, 2\): leave features of"),
+    (lambda data, **more: pipelines.batches(data, 2, cache=False, **more), r"one is \(None, None, 2\): leave features"),
+])  # fmt: skip
+def test_a_transform_that_pads_by_itself_is_told_not_to(monkeypatch, tmp_path, make, message):
+    monkeypatch.setattr(pipelines, "_CHUNK", 3)
+    with pytest.raises(ValueError, match=message):
+        make(sequences(), transform=padded_by_itself)
+    with pytest.raises(ValueError, match="has another shape in each chunk"):
+        pipelines.batches(sequences(), 2, transform=padded_by_itself, cache=tmp_path / "padded")
+
+
+@pytest.mark.parametrize("cache", [True, False])
+@pytest.mark.parametrize("buckets", [None, {"sound": (3, 6)}])
+def test_batches_of_one_size(cache, buckets):
+    batches = pipelines.batches(sequences(), 3, cache=cache, shuffle=True, buckets=buckets, drop_remainder=True)
+    sizes = [len(lengths) for _, lengths in batches]
+    assert set(sizes) == {3} and len(sizes) == 3
+    assert batches.element_spec[1].shape == (3,) and batches.element_spec[0]["sound"].shape == (3, None, 2)
+    assert int(batches.cardinality()) in (3, tf.data.UNKNOWN_CARDINALITY)
+    resumed = pipelines.batches(
+        sequences(), 3, cache=cache, shuffle=True, buckets=buckets, drop_remainder=True, start_step=4
+    )
+    second = [lengths.numpy().tolist() for _, lengths in batches]
+    assert [lengths.numpy().tolist() for _, lengths in resumed.take(2)] == second[1:]
+
+
+@pytest.mark.parametrize("options", [{}, {"cache": False}, {"start_step": 0}, {"cache": False, "start_step": 0}])
+def test_no_batch_of_that_size(numbers, options):
+    with pytest.raises(ValueError, match="no batch has 24 examples: take a smaller batch_size, or not drop_remainder"):
+        pipelines.batches(numbers, 24, drop_remainder=True, **options)
+
+
 # --- errors -----------------------------------------------------------------------------------------------------------
 
 
@@ -333,6 +596,24 @@ def test_errors_of_transform_itself_are_not_hidden(numbers):
 
     with pytest.raises(RuntimeError, match="my own mistake"):
         pipelines.batches(numbers, 2, transform=transform)
+
+
+def test_functions_may_branch_and_loop_over_tensors():
+    def transform(batch):
+        if tf.reduce_sum(batch) > 3:
+            batch = batch + 100
+        return batch
+
+    def augment(batch, seed):
+        for _ in tf.range(2):
+            batch = batch * 2
+        return batch
+
+    batches = pipelines.batches(
+        tf.data.Dataset.range(4), 4, where=lambda n: n > 0 and n < 3, transform=transform, augment=augment
+    )
+    assert drawn(batches) == [4, 8]
+    assert drawn(pipelines.batches(tf.data.Dataset.range(4), 4, transform=transform)) == [100, 101, 102, 103]
 
 
 def test_start_step_must_not_be_negative(numbers):

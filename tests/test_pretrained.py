@@ -40,6 +40,30 @@ def test_word_pieces_are_the_original_tokenizers():
     assert not np.any(given["segment_ids"])
 
 
+def test_words_beyond_ascii_are_cut_as_the_original_tokenizer_cuts_them():
+    """f06: other spaces, soft hyphens, halves, Korean and long words came out as the unknown word or as other words."""
+    import tensorflow as tf
+
+    reference = stored("word_pieces")
+    texts, ids = reference["texts"].tolist(), reference["ids"]
+    preprocessor = pretrained.minilm_preprocessor(ids.shape[1])
+    for text, given, wanted in zip(texts, np.asarray(preprocessor(texts)["token_ids"]), ids):
+        names = [[preprocessor.tokenizer.id_to_token(int(one)) for one in row if one] for row in (given, wanted)]
+        assert names[0] == names[1], ascii(text)
+    mapped = next(iter(tf.data.Dataset.from_tensor_slices(texts).batch(len(texts)).map(preprocessor)))
+    assert np.array_equal(mapped["token_ids"], ids)
+    one = next(iter(tf.data.Dataset.from_tensor_slices(texts).map(preprocessor)))
+    assert np.array_equal(one["token_ids"], ids[0])
+
+
+def test_the_tokenizer_gives_pieces_alone_and_takes_marks_for_text():
+    tokenizer = pretrained.minilm_preprocessor(8).tokenizer
+    assert tokenizer(["Good bad", "", "a"]).to_list() == [[2204, 2919], [], [1037]]
+    assert np.asarray(tokenizer("Good bad")).tolist() == [2204, 2919]
+    assert tokenizer.detokenize(tokenizer("Good bad")) == "good bad"
+    assert [tokenizer.id_to_token(int(one)) for one in tokenizer("[MASK]")] == ["[", "mask", "]"]
+
+
 def test_minilm_computes_what_plain_numpy_computes(minilm):
     reference = stored("minilm")
     inputs = {

@@ -163,6 +163,56 @@ def test_wrong_arguments_and_shapes_are_named():
         branch.frozen_states(np.zeros((4, 5, 8), "float32"))
 
 
+@pytest.mark.parametrize("train", ["none", "last", "lora", "all"])
+def test_freezing_all_and_training_again_brings_back_what_is_trained(train):
+    """B10: a branch of which nothing but the dense layer is trained came back with all of its BERT trained."""
+    branch = text_branch(6, train=train, rank=2)
+    inputs = keras.Input((None,), dtype="int32")
+    model = keras.Model(inputs, branch(inputs))
+    before = [weight.path for weight in branch.trainable_weights]
+    assert len(before) == 2 or train != "none"
+    for outer in (branch, model):
+        outer.trainable = False
+        assert branch.trainable_weights == []
+        outer.trainable = True
+        assert [weight.path for weight in branch.trainable_weights] == before
+    frozen = text_branch(6, train=train, trainable=False)
+    frozen(IDS)
+    assert frozen.trainable_weights == []
+    frozen.trainable = True
+    assert [path.split("/", 1)[1] for path in trained(frozen)] == [path.split("/", 1)[1] for path in trained(branch)]
+
+
+def test_a_backbone_belongs_to_one_branch():
+    bert = keras_hub.models.BertBackbone(11, 3, 2, 8, 16, max_sequence_length=16, name="of_the_title")
+    first = layers.BertTextBranch(6, backbone=bert, train="all", name="title")
+    count = len(first.trainable_variables)
+    with pytest.raises(ValueError, match="backbone 'of_the_title' belongs to the branch 'title': give each") as error:
+        layers.BertTextBranch(6, backbone=bert)
+    assert "\n" not in str(error.value) and len(first.trainable_variables) == count
+    del first, error
+    layers.BertTextBranch(6, backbone=bert)  # the first branch is gone
+
+
+def test_a_kernel_regularizer_is_of_the_branchs_own_kernels():
+    branch = text_branch(6, pooling="attention", kernel_regularizer="l2", kernel_initializer="ones")
+    branch(IDS)
+    assert len(branch.losses) == 2
+    np.testing.assert_allclose(sum(map(float, branch.losses)), 0.01 * (8 * 6 + 8), rtol=1e-5)
+
+
+@pytest.mark.parametrize("options", [{"pooling": "attention"}, {"train": "lora", "tokens": True}])
+def test_a_quantized_branch_comes_back_from_its_file(options, tmp_path):
+    inputs = keras.Input((None,), dtype="int32")
+    model = keras.Model(inputs, text_branch(6, **options)(inputs))
+    model.quantize("int8")
+    expected = np.asarray(model(IDS))
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras", safe_mode=True)
+    assert any("int8" in str(weight.dtype) for weight in loaded.weights)
+    np.testing.assert_allclose(np.asarray(loaded(IDS)), expected, rtol=1e-5, atol=1e-5)
+
+
 def test_the_default_backbone_is_the_profiles(monkeypatch):
     asked = []
     bert = keras_hub.models.BertBackbone(11, 3, 2, 8, 16)

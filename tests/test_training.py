@@ -2,8 +2,22 @@
 
 import numpy as np
 import pytest
+from scipy import special
 
-from mmkit.training import labelled_sets
+import mmkit
+
+with mmkit.quiet_imports():
+    import keras
+
+    from mmkit.training import (
+        SideBySide,
+        Similarity,
+        info_nce,
+        labelled_sets,
+        labels_needed,
+        linear_probe,
+        nt_xent,
+    )
 
 
 def test_labelled_sets_are_balanced_nested_and_drawn_anew():
@@ -26,3 +40,254 @@ def test_labelled_sets_are_balanced_nested_and_drawn_anew():
 def test_labelled_sets_refuse(labels, per_class, draws):
     with pytest.raises(ValueError, match="labelled_sets wants"):
         labelled_sets(np.array(labels), per_class, draws=draws)
+
+
+@pytest.mark.parametrize("goal, labels", [(0.4, 10), (0.5, 10), (0.6, 10**1.5), (0.7, 100), (0.9, 1000)])
+def test_labels_needed_on_straight_lines_over_the_logarithm(goal, labels):
+    assert labels_needed([10, 100, 1000], [0.5, 0.7, 0.9], goal) == pytest.approx(labels)
+    assert labels_needed([10, 100, 500, 1000], [0.5, 0.7, 0.6, 0.9], min(goal, 0.7)) <= 100 + 1e-9  # the first time
+
+
+def test_labels_needed_where_the_goal_is_out_of_reach():
+    assert np.isnan(labels_needed([10, 100], [0.5, 0.7], 0.71))
+
+
+@pytest.mark.parametrize(
+    "counts, scores", [([10, 10], [0, 1]), ([0, 1], [0, 1]), ([1, 2], [0]), ([], []), ([2, 1], [0, 1])]
+)
+def test_labels_needed_refuses(counts, scores):
+    with pytest.raises(ValueError, match="labels_needed wants"):
+        labels_needed(counts, scores, 0.5)
+
+
+# --- side by side ---------------------------------------------------------------------------------------------------
+
+
+def dense_network():
+    layers = [keras.layers.Dense(6, "tanh", kernel_regularizer=keras.regularizers.L2(0.01)), keras.layers.Dense(3)]
+    return keras.Sequential([keras.Input((5,)), *layers])
+
+
+def picture_network():
+    picture = keras.Input((6, 6, 1), name="picture")
+    hidden = keras.layers.Conv2D(3, 3, activation="relu")(picture)
+    hidden = keras.layers.Flatten()(keras.layers.BatchNormalization()(hidden))
+    return keras.Model({"picture": picture}, keras.layers.Dense(3)(hidden))
+
+
+def compiled(model, optimizer):
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(optimizer, loss, jit_compile=False)  # XLA compiles for longer than these trainings take
+    return model
+
+
+@pytest.mark.parametrize(
+    "build, optimizer",
+    [
+        (dense_network, lambda: keras.optimizers.SGD(0.1, 0.9)),  # its steps depend on the size of the gradients
+        (picture_network, lambda: keras.optimizers.Adam(0.01)),
+    ],
+)
+def test_copies_side_by_side_are_copies_trained_apart(build, optimizer):
+    random, copies = np.random.default_rng(0), 2
+    x = random.normal(size=(40, 5) if build is dense_network else (40, 6, 6, 1)).astype("float32")
+    y = random.integers(3, size=40)
+    places = np.stack([random.permutation(40)[:20] for _ in range(copies)], axis=1)
+    model = SideBySide(build, copies)
+    apart = []
+    for network in model.networks:
+        other = keras.models.clone_model(network)
+        other.set_weights(network.get_weights())
+        apart.append(compiled(other, optimizer()))
+    assert not np.allclose(*(network.get_weights()[0] for network in model.networks))
+
+    def inputs(pictures):
+        return pictures if build is dense_network else {"picture": pictures, "unused": pictures}
+
+    together = compiled(model, optimizer()).fit(inputs(x[places]), y[places], 8, epochs=3, shuffle=False, verbose=0)
+    losses = []
+    for place, other in enumerate(apart):
+        own = places[:, place]
+        given = x[own] if build is dense_network else {"picture": x[own]}
+        losses.append(other.fit(given, y[own], 8, epochs=3, shuffle=False, verbose=0).history["loss"])
+        for one, two in zip(other.get_weights(), model.networks[place].get_weights()):
+            np.testing.assert_allclose(one, two, atol=1e-4)
+    np.testing.assert_allclose(together.history["loss"], np.sum(losses, axis=0), rtol=1e-4)
+    shared = model.predict(inputs(x), verbose=0)  # all on the same examples
+    assert shared.shape == (40, copies, 3)
+    for place, network in enumerate(model.networks):
+        np.testing.assert_allclose(
+            shared[:, place], network(x if build is dense_network else {"picture": x}), atol=1e-5
+        )
+
+
+def test_training_begins_anew_where_it_was():
+    model = compiled(SideBySide(dense_network, 2), "adam")
+    model.optimizer.build(model.trainable_variables)
+    start = model.get_state_tree("numpy_array")
+    x, y = np.random.default_rng(1).normal(size=(30, 2, 5)), np.arange(60).reshape(30, 2) % 3
+    ends = []
+    for _ in range(2):
+        model.fit(x, y, epochs=2, shuffle=False, verbose=0)
+        ends.append(model.get_weights())
+        model.set_state_tree(start)
+    for first, second in zip(*ends):
+        np.testing.assert_array_equal(first, second)
+    assert not np.allclose(model.get_weights()[0], ends[0][0])
+
+
+def test_side_by_side_refuses():
+    with pytest.raises(ValueError, match="one copy or more: got copies=0"):
+        SideBySide(dense_network, 0)
+    with pytest.raises(ValueError, match="known inputs: begin each with keras.Input"):
+        SideBySide(lambda: keras.Sequential([keras.layers.Dense(2)]), 2)
+
+
+# --- contrastive losses ---------------------------------------------------------------------------------------------
+
+
+def unit(vectors):
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def test_similarity_is_the_cosine_over_the_temperature():
+    random = np.random.default_rng(2)
+    first, second = random.normal(size=(4, 7)), 100 * random.normal(size=(4, 7))
+    scores = np.array(Similarity(0.2)([first, second]))
+    np.testing.assert_allclose(scores, unit(first) @ unit(second).T / 0.2, rtol=1e-4, atol=1e-5)
+
+
+def test_info_nce_is_the_mean_of_two_cross_entropies():
+    scores = np.random.default_rng(3).normal(size=(5, 5))
+    rows = np.diag(-special.log_softmax(scores, axis=1))
+    columns = np.diag(-special.log_softmax(scores, axis=0))
+    np.testing.assert_allclose(info_nce(np.arange(5) + 70, scores), (rows + columns) / 2, rtol=1e-5)
+    np.testing.assert_allclose(info_nce(np.arange(5), scores), info_nce(np.arange(5), scores.T), rtol=1e-5)
+    # The vectors of a pair alike and those of others at right angles: the closed form of a perfect model.
+    found = info_nce(np.arange(5), Similarity(0.5)([np.eye(5), np.eye(5)]))
+    np.testing.assert_allclose(found, np.full(5, np.log(1 + 4 * np.exp(-2))), rtol=1e-5)
+
+
+def test_info_nce_with_several_right_answers_takes_their_mean():
+    scores = np.random.default_rng(4).normal(size=(4, 4))
+    log_rows, log_columns = special.log_softmax(scores, axis=1), special.log_softmax(scores, axis=0)
+    found = np.array(info_nce([3, 8, 3, 9], scores))
+    expected = -(log_rows[0, [0, 2]].mean() + log_columns[[0, 2], 0].mean()) / 2
+    assert found[0] == pytest.approx(expected, rel=1e-5)
+    assert found[1] == pytest.approx(-(log_rows[1, 1] + log_columns[1, 1]) / 2, rel=1e-5)
+    assert np.array(info_nce([5] * 4, np.zeros((4, 4)))) == pytest.approx(np.log(4))
+
+
+def test_nt_xent_by_its_definition():
+    random, temperature = np.random.default_rng(5), 0.3
+    z = unit(random.normal(size=(10, 6)))
+    partner = np.roll(np.arange(10), 5)
+    expected = []
+    for i in range(10):
+        terms = {k: np.exp(z[i] @ z[k] / temperature) for k in range(10) if k != i}
+        expected.append(-np.log(terms[partner[i]] / sum(terms.values())))
+    found = nt_xent(np.tile(np.arange(5), 2), Similarity(temperature)([z, z]))
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+
+
+def test_nt_xent_of_views_all_alike_and_of_one_without_partner():
+    same = np.tile([[1.0, 2.0]], (8, 1))
+    np.testing.assert_allclose(
+        nt_xent(np.arange(8) // 2, Similarity(0.1)([same, same])), np.full(8, np.log(7)), rtol=1e-4
+    )
+    found = np.array(nt_xent([0, 0, 1], np.zeros((3, 3))))
+    assert found == pytest.approx([np.log(2), np.log(2), 0])
+    classes = np.array(nt_xent([0, 0, 0, 1, 1], np.zeros((5, 5))))  # supervised: any of the class
+    assert classes == pytest.approx(np.log(4))
+
+
+@pytest.mark.parametrize("loss", [info_nce, nt_xent])
+def test_contrastive_losses_are_the_same_under_half_precision_scores_and_do_not_overflow(loss):
+    pair = [0, 1, 0, 1]
+    scores = np.array(100 * np.random.default_rng(6).normal(size=(4, 4)), dtype="float16")
+    found = np.array(loss(pair, scores))
+    assert found.dtype == "float32" and np.isfinite(found).all()
+    np.testing.assert_allclose(found, loss(pair, scores.astype("float32")), rtol=1e-6)
+
+
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
+def test_nt_xent_trains_a_model_on_batches_of_any_size(policy):
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        views = keras.Input((5,))
+        z = keras.layers.Dense(4)(views)
+        model = keras.Model(views, Similarity(0.5)([z, z]))
+    finally:
+        keras.config.set_dtype_policy(before)
+    model.compile(keras.optimizers.Adam(0.05), nt_xent)
+    random = np.random.default_rng(10)
+    x = np.repeat(random.normal(size=(15, 5)), 2, axis=0) + 0.1 * random.normal(size=(30, 5))
+    pair = np.arange(30) // 2
+    losses = model.fit(x, pair, batch_size=20, epochs=20, shuffle=False, verbose=0).history["loss"]
+    assert losses[-1] < losses[0] - 0.05
+    expected = np.mean(nt_xent(pair, model(x)))
+    assert model.evaluate(x, pair, batch_size=30, verbose=0) == pytest.approx(expected, rel=1e-2)
+
+
+def test_a_temperature_is_learned_and_held_and_saved(tmp_path):
+    random = np.random.default_rng(7)
+    x = random.normal(size=(64, 5)).astype("float32")
+    inputs = [keras.Input((5,)), keras.Input((5,))]
+    scores = Similarity(0.07, learned=True)(inputs)
+    model = keras.Model(inputs, scores)
+    model.compile(keras.optimizers.Adam(0.5), info_nce)
+    assert len(model.trainable_variables) == 1 and not Similarity(0.07).trainable_variables
+    model.fit([x, x], np.arange(64), batch_size=32, epochs=5, verbose=0)  # equal pairs: the sharper, the better
+    (log_scale,) = model.trainable_variables
+    assert float(log_scale) == pytest.approx(np.log(100), rel=1e-3)
+    model.save(tmp_path / "pairs.keras")
+    again = keras.saving.load_model(tmp_path / "pairs.keras")
+    batch = [x[:32], x[:32]]
+    np.testing.assert_allclose(again.predict(batch, verbose=0), model.predict(batch, verbose=0), rtol=1e-6)
+    assert again.evaluate(batch, np.arange(32), verbose=0) == pytest.approx(
+        model.evaluate(batch, np.arange(32), verbose=0), rel=1e-4
+    )
+
+
+@pytest.mark.parametrize("temperature", [0, -1, np.nan])
+def test_a_temperature_is_positive(temperature):
+    with pytest.raises(ValueError, match="temperature must be positive"):
+        Similarity(temperature)
+
+
+# --- probes ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_probe_takes_the_penalty_that_does_best_on_validation():
+    random = np.random.default_rng(8)
+    labels = np.arange(900) % 3
+    features = 5 + random.normal(size=(900, 60)) * np.linspace(0.1, 100, 60)  # of all sizes: they are standardised
+    features[:, :3] += 2 * np.eye(3)[labels]
+    fit, validation, test = ((features[some], labels[some]) for some in (slice(60), slice(60, 480), slice(480, 900)))
+    penalties = (1e4, 1e2, 1, 1e-2, 1e-4)
+    alone = {one: linear_probe(*fit, validation=validation, penalties=[one]) for one in penalties}
+    scores = {one: probe.score(*validation) for one, probe in alone.items()}
+    best = max(scores, key=scores.get)
+    assert len(set(scores.values())) > 1
+    chosen = linear_probe(*fit, validation=validation, penalties=penalties)
+    assert 1 / chosen[-1].C == pytest.approx(best)
+    np.testing.assert_array_equal(chosen.predict(test[0]), alone[best].predict(test[0]))
+    assert chosen.score(*test) > 0.5
+
+
+def test_a_probe_of_features_without_the_answer_is_at_chance():
+    random = np.random.default_rng(9)
+    features, labels = random.normal(size=(3000, 4)), np.arange(3000) % 2
+    probe = linear_probe(features[:1000], labels[:1000], validation=(features[1000:2000], labels[1000:2000]))
+    assert probe.score(features[2000:], labels[2000:]) == pytest.approx(0.5, abs=0.06)
+
+
+def test_a_probe_refuses():
+    features, labels = np.ones((4, 2)), np.arange(4) % 2
+    with pytest.raises(ValueError, match="positive penalties"):
+        linear_probe(features, labels, validation=(features, labels), penalties=[1, 0])
+    with pytest.raises(ValueError, match=r"one label per example: got shapes \(4, 2\) and \(3,\)"):
+        linear_probe(features, labels, validation=(features, labels[:3]))
+    with pytest.raises(ValueError, match="features .examples, units."):
+        linear_probe(features[None], labels, validation=(features, labels))

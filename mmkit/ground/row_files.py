@@ -48,8 +48,12 @@ def written(place: Path, chunks: Callable[[], Iterable[Sequence[np.ndarray]]]) -
                 shutil.rmtree(leftover, ignore_errors=True)
             shutil.rmtree(place, ignore_errors=True)
             partial = Path(tempfile.mkdtemp(prefix=f".{place.name}-partial-", dir=place.parent))
-            _write(partial, chunks())
-            partial.rename(place)
+            try:
+                _write(partial, chunks())
+                partial.rename(place)
+            except BaseException:
+                shutil.rmtree(partial, ignore_errors=True)
+                raise
     return _columns(place)
 
 

@@ -561,7 +561,7 @@ class FusionTransformer(TokenFusion):
         Raises:
             ValueError: if the layer has not been called, `features` do not fit it, or a time is not known.
         """
-        features, _ = self.checked(features, None)
+        features, _ = self.check(features, None)
         found, start = {}, 1
         for name, feature in features.items():
             time = feature.shape[1] if len(feature.shape) == 3 else 1
@@ -582,18 +582,12 @@ class FusionTransformer(TokenFusion):
         Raises:
             ValueError: if the layer has not been called, or `features` or `mask` do not fit it.
         """
-        stream, seen = self.stream(*self.checked(features, mask))
+        stream, seen = self.stream(*self.check(features, mask))
         maps = []
         for block in self.blocks:
             stream, attention = block(stream, seen, scores=True)
             maps.append(attention)
         return ops.stack(maps, axis=1)
-
-    def checked(self, features: Features, mask: Mask | None) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """As `check`, but the layer must have been called."""
-        if not self.built:
-            raise ValueError(f"{type(self).__name__} {self.name!r} has no weights yet: call it on features first")
-        return self.check(features, mask)
 
     def stream(self, features: dict[str, Tensor], mask: dict[str, Tensor]) -> tuple[Tensor, Tensor | None]:
         """The learned token and all others, `(batch, tokens, units)`, and their mask, or None if all are there."""

@@ -7,7 +7,14 @@ import keras
 from keras import ops
 
 from mmkit.layers import masks
-from mmkit.layers.kernels import dtype_config, inner_options, keras_name, kernel_config, take_kernel_options
+from mmkit.layers.kernels import (
+    dtype_config,
+    inner_options,
+    keras_name,
+    kernel_config,
+    settle_dtypes,
+    take_kernel_options,
+)
 from mmkit.layers.types import Features, Mask, Shape, Tensor
 
 
@@ -87,6 +94,7 @@ class FusionLayer(keras.layers.Layer):
             masks.check_shape(kind, name, features_shape[name], self.RANKS)
         self.sizes = {name: features_shape[name][-1] for name in self.names}
         self.build_modalities({name: tuple(features_shape[name]) for name in self.names})
+        settle_dtypes(self)
 
     def call(self, features: Features, mask: Mask | None = None, training: bool | None = None) -> Tensor:
         return self.fuse(*self.check(features, mask), training)

@@ -1,13 +1,18 @@
 """The text branch: a pretrained BERT, frozen or fine-tuned, as one modality among others."""
 
-from collections.abc import Sequence
+import gc
+import weakref
 from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
+from mmkit import pretrained
 from mmkit.layers import masks
+from mmkit.layers.base import check_positive
+from mmkit.layers.kernels import dtype_config, inner_options, kernel_config, settle_dtypes, take_kernel_options
+from mmkit.layers.types import Shape, Tensor
 
 POOLINGS = ("cls", "mean", "attention")
 TRAINS = ("none", "last", "lora", "all")
@@ -23,17 +28,22 @@ class BertTextBranch(keras.layers.Layer):
     results, less work. Call the same branch in two models, one over `keras.Input((None,), dtype="int32")` for ids and
     one over `keras.Input((None, branch.width))` for states, and they share its weights.
 
+    `trainable = False` freezes all of the branch, and `trainable = True` brings back what `train` says.
+
     Args:
-        units: size of the features.
-        backbone: a `keras_hub.models.BertBackbone`, which the branch takes over: give each branch one of its own.
-            None: `mmkit.pretrained.text_backbone()`.
-        pooling: "mean" of the tokens, "cls": the first one, or "attention": a weighted mean, its weights learned.
-        train: "none" of the BERT's weights; those of its "last" layers; "lora": small additions of low rank to the
-            queries and values of attention (with their biases), by Keras's `enable_lora`; or "all".
-        last: how many of the upper layers "last" and "lora" reach; None: 2 for "last", all for "lora".
-        rank: of the additions.
-        tokens: whether to give features for each token in place of pooling.
-        activation: of the dense layer.
+        units: int, size of the features.
+        backbone: a `keras_hub.models.BertBackbone`, which the branch takes over: give each branch one of its own, since
+            each marks in it what is trained. None: `mmkit.pretrained.text_backbone()`.
+        pooling: "mean" (default) of the tokens, "cls": the first one, or "attention": a weighted mean, its weights
+            learned.
+        train: "none" (default) of the BERT's weights; those of its "last" layers; "lora": small additions of low rank
+            to the queries and values of attention (with their biases), by Keras's `enable_lora`; or "all".
+        last: int, how many of the upper layers "last" and "lora" reach; None: 2 for "last", all for "lora".
+        rank: int, default 4: of the additions.
+        tokens: bool, default False: whether to give features for each token in place of pooling.
+        activation: of the dense layer, default None.
+        kernel_initializer: of the dense layer and of attention, default "glorot_uniform".
+        kernel_regularizer: of the same, default None.
 
     Call arguments:
         inputs: token ids `(batch, time)`, whole numbers; or, if part of the BERT is frozen, states
@@ -45,11 +55,25 @@ class BertTextBranch(keras.layers.Layer):
         `(batch, units)`, or `(batch, time, units)` with its mask if `tokens`.
 
     Raises:
-        ValueError: if an argument is unknown or not positive, a shape is wrong, ids are no whole numbers, or states are
-            given though nothing is frozen.
+        ValueError: if an argument is unknown or not positive, the backbone is another branch's, a shape is wrong, ids
+            are no whole numbers, or states are given though nothing is frozen.
 
     Source: Devlin, Chang, Lee and Toutanova (2019), BERT; Hu and others (2022), LoRA; pooling by attention: Yang and
     others (2016), Hierarchical attention networks for document classification.
+
+    Example:
+        >>> import numpy as np
+        >>> from keras_hub.models import BertBackbone
+        >>> from mmkit import layers
+        >>> bert = BertBackbone(100, num_layers=3, num_heads=2, hidden_dim=8, intermediate_dim=16)  # without: MiniLM
+        >>> branch = layers.BertTextBranch(4, backbone=bert, train="last", last=1)
+        >>> token_ids = np.array([[5, 7, 9, 0], [3, 0, 0, 0]])
+        >>> features = branch(token_ids, mask=token_ids != 0)
+        >>> features.shape
+        TensorShape([2, 4])
+        >>> states = branch.frozen_states(token_ids, token_ids != 0)  # of two of the three layers
+        >>> np.allclose(branch(states, mask=token_ids != 0), features, atol=1e-5)
+        True
     """
 
     def __init__(
@@ -62,6 +86,8 @@ class BertTextBranch(keras.layers.Layer):
         rank: int = 4,
         tokens: bool = False,
         activation: str | None = None,
+        kernel_initializer: Any = "glorot_uniform",
+        kernel_regularizer: Any = None,
         **kwargs: Any,
     ) -> None:
         # autocast would round ids that come as numbers with a point; what comes is checked and cast in `call`.
@@ -70,49 +96,67 @@ class BertTextBranch(keras.layers.Layer):
             raise ValueError(f"BertTextBranch: unknown pooling {pooling!r}: use one of {', '.join(POOLINGS)}")
         if train not in TRAINS:
             raise ValueError(f"BertTextBranch: unknown train {train!r}: use one of {', '.join(TRAINS)}")
-        if min(units, rank, 1 if last is None else last) < 1:
-            raise ValueError(f"BertTextBranch: units, last and rank must be positive: got {units}, {last}, {rank}")
+        check_positive(self, units=units, rank=rank, last=1 if last is None else last)
         if backbone is None:
-            from mmkit import pretrained
-
             backbone = pretrained.text_backbone(dtype=self.dtype_policy)
         count = len(backbone.transformer_layers)
         if last is not None and last > count:
             raise ValueError(f"BertTextBranch: last is {last}, but the backbone has {count} layers")
         self.units, self.pooling, self.train, self.last = units, pooling, train, last
         self.rank, self.tokens, self.activation = rank, tokens, activation
+        _take(backbone, self)
         self.backbone = backbone
+        take_kernel_options(self, kernel_initializer, kernel_regularizer)
         self.width = backbone.hidden_dim
         self.supports_masking = True
         reach = {"none": 0, "last": 2 if last is None else last, "lora": last or count, "all": count}[train]
         self.first_trained = count - min(reach, count)  # the layers below are frozen; the embeddings are, but for "all"
-        self._freeze()
         self.attend = None
         if pooling == "attention" and not tokens:
-            self.attend = keras.layers.Dense(1, use_bias=False, dtype=self.dtype_policy, name="attend")
-        self.projection = keras.layers.Dense(units, activation=activation, dtype=self.dtype_policy, name="projection")
+            self.attend = keras.layers.Dense(1, use_bias=False, name="attend", **inner_options(self))
+        self.projection = keras.layers.Dense(units, activation=activation, name="projection", **inner_options(self))
+        if train == "lora":
+            for dense in self._with_lora():
+                dense.enable_lora(rank)
+                _restart_lora_when_loaded(dense)
+        self._freeze()
+
+    @property
+    def trainable(self) -> bool:
+        """Whether the branch is trained at all; what of it, `train` says."""
+        return super().trainable
+
+    @trainable.setter
+    def trainable(self, value: bool) -> None:
+        keras.layers.Layer.trainable.fset(self, value)
+        if value and hasattr(self, "projection"):
+            self._freeze()
 
     def _freeze(self) -> None:
-        """Marks what is trained, and adds what LoRA trains."""
+        """Marks what is trained of the backbone."""
         bert, upper = self.backbone, self.backbone.transformer_layers[self.first_trained :]
         bert.trainable = True
         for layer in bert.layers:
             layer.trainable = self.train == "all" or (self.train == "last" and layer in upper)
         bert.pooled_dense.trainable = False  # it has no part in this
-        if self.train == "lora":
-            for layer in upper:
-                for dense in (one for one in layer._flatten_layers() if one.name in ("query", "value")):
-                    dense.trainable = True
-                    dense.enable_lora(self.rank)
-                    _restart_lora_when_loaded(dense)
+        for dense in self._with_lora():
+            dense.trainable = True
+            for weight in dense.weights:  # the additions and the bias: the kernel that they are added to stays
+                weight.trainable = weight.name != "kernel"
 
-    def build(self, input_shape: Sequence[int | None]) -> None:
+    def _with_lora(self) -> list[keras.layers.Layer]:
+        """The backbone's layers to which LoRA adds."""
+        upper = self.backbone.transformer_layers[self.first_trained :] if self.train == "lora" else []
+        return [one for layer in upper for one in layer._flatten_layers() if one.name in ("query", "value")]
+
+    def build(self, input_shape: Shape) -> None:
         self._check_rank(input_shape)
         if self.attend is not None:
             self.attend.build((None, None, self.width))
         self.projection.build((None, None, self.width) if self.tokens else (None, self.width))
+        settle_dtypes(self)
 
-    def _check_rank(self, shape: Sequence[int | None]) -> None:
+    def _check_rank(self, shape: Shape) -> None:
         shape = tuple(shape)
         if len(shape) not in (2, 3):
             raise ValueError(
@@ -128,21 +172,21 @@ class BertTextBranch(keras.layers.Layer):
                 f"BertTextBranch: modality {self.name!r} has shape {shape}, but its BERT reads {longest} tokens at most"
             )
 
-    def call(self, inputs: Any, mask: Any = None, training: bool | None = None) -> Any:
+    def call(self, inputs: Tensor, mask: Tensor | None = None, training: bool | None = None) -> Tensor:
         self._check_rank(inputs.shape)
-        there = self._per_token(mask, inputs)
+        mask = self._per_token(mask, inputs)
         if len(inputs.shape) == 2:
-            states = self._lower(inputs, there, training)
+            states = self._lower(inputs, mask, training)
         else:
-            states = masks.keep(ops.cast(inputs, self.backbone.compute_dtype), there)
+            states = masks.keep(ops.cast(inputs, self.backbone.compute_dtype), mask)
         for layer in self.backbone.transformer_layers[self.first_trained :]:
-            states = layer(states, padding_mask=there, training=training)
-        states = masks.keep(ops.cast(states, self.compute_dtype), there)
+            states = layer(states, padding_mask=mask, training=training)
+        states = masks.keep(ops.cast(states, self.compute_dtype), mask)
         if self.tokens:
-            return masks.keep(self.projection(states), there)
-        return masks.keep(self.projection(self._pool(states, there)), masks.is_present(there))
+            return masks.keep(self.projection(states), mask)
+        return masks.keep(self.projection(self._pool(states, mask)), masks.is_present(mask))
 
-    def _lower(self, token_ids: Any, there: Any, training: bool | None) -> Any:
+    def _lower(self, token_ids: Tensor, mask: Tensor, training: bool | None) -> Tensor:
         """The states below the first layer that is trained."""
         if "int" not in keras.backend.standardize_dtype(token_ids.dtype):
             raise ValueError(
@@ -151,36 +195,34 @@ class BertTextBranch(keras.layers.Layer):
             )
         training = training if self.train == "all" else False
         bert = self.backbone
-        ids = ops.where(there, ops.cast(token_ids, "int32"), 0)  # whatever an absent token holds
+        ids = ops.where(mask, ops.cast(token_ids, "int32"), 0)  # whatever an absent token holds
         words = bert.token_embedding(ids)
         embedded = [words, bert.position_embedding(words), bert.segment_embedding(ops.zeros_like(ids))]
         states = bert.embeddings_layer_norm(bert.embeddings_add(embedded))
         states = bert.embeddings_dropout(states, training=training)
         for layer in bert.transformer_layers[: self.first_trained]:
-            states = layer(states, padding_mask=there, training=False)
-        return masks.keep(states, there)
+            states = layer(states, padding_mask=mask, training=False)
+        return masks.keep(states, mask)
 
-    def _pool(self, states: Any, there: Any) -> Any:
+    def _pool(self, states: Tensor, mask: Tensor) -> Tensor:
         """One vector a text, summed in float32."""
         if self.pooling == "mean":
-            return masks.mean_over_time(states, there)
+            return masks.mean_over_time(states, mask)
         if self.pooling == "cls":  # the first token that is there
-            weights = ops.logical_and(there, ops.equal(ops.cumsum(ops.cast(there, "int32"), axis=1), 1))
+            weights = ops.logical_and(mask, ops.equal(ops.cumsum(ops.cast(mask, "int32"), axis=1), 1))
             weights = ops.cast(weights, "float32")
         else:
             scores = ops.cast(self.attend(states)[..., 0], "float32")
-            scores = ops.where(there, scores, -1e9)  # finite: where no token is there, the result is set to zero below
-            weights = ops.where(there, ops.softmax(scores, axis=1), 0.0)
+            scores = ops.where(mask, scores, -1e9)  # finite: where no token is there, the result is set to zero below
+            weights = ops.where(mask, ops.softmax(scores, axis=1), 0.0)
         pooled = ops.sum(ops.expand_dims(weights, -1) * ops.cast(states, "float32"), axis=1)
         return ops.cast(pooled, states.dtype)
 
-    def _per_token(self, mask: Any, inputs: Any) -> Any:
-        """Which tokens are there: `(batch, time)` booleans."""
-        everything = ops.ones_like(inputs if len(inputs.shape) == 2 else inputs[..., 0], dtype="bool")
+    def _per_token(self, mask: Tensor | None, inputs: Tensor) -> Tensor:
+        """The mask of the tokens: `(batch, time)` booleans."""
         if mask is None:
-            return everything
-        mask = masks.check_mask("BertTextBranch", self.name, mask, inputs, per_step=True)
-        return mask if len(mask.shape) == 2 else ops.logical_and(ops.expand_dims(mask, 1), everything)
+            return ops.ones_like(inputs if len(inputs.shape) == 2 else inputs[..., 0], dtype="bool")
+        return masks.per_step(masks.check_mask("BertTextBranch", self.name, mask, inputs, per_step=True), inputs)
 
     def frozen_states(self, token_ids: np.ndarray, mask: np.ndarray | None = None, batch_size: int = 64) -> np.ndarray:
         """What the frozen layers give for a whole data set, computed once: the input to train the upper layers on.
@@ -202,20 +244,22 @@ class BertTextBranch(keras.layers.Layer):
         self._check_rank(token_ids.shape)
         if len(token_ids.shape) != 2:
             raise ValueError(f"BertTextBranch: frozen_states wants token ids (examples, time): got {token_ids.shape}")
-        there = ops.convert_to_numpy(self._per_token(mask, token_ids))
+        mask = ops.convert_to_numpy(self._per_token(mask, token_ids))
         inputs = [keras.Input((None,), dtype="int32"), keras.Input((None,), dtype="bool")]
         lower = keras.Model(inputs, self._lower(*inputs, training=False))
-        return lower.predict([token_ids, there], batch_size=batch_size, verbose=0)
+        return lower.predict([token_ids, mask], batch_size=batch_size, verbose=0)
 
-    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
+    def compute_mask(self, inputs: Tensor, previous_mask: Tensor | None = None) -> Tensor | None:
         return self._per_token(previous_mask, inputs) if self.tokens and previous_mask is not None else None
 
-    def compute_output_shape(self, input_shape: Sequence[int | None]) -> tuple:
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         return (*input_shape[: 2 if self.tokens else 1], self.units)
 
-    def get_config(self) -> dict:
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
+            **dtype_config(self),
+            **kernel_config(self),
             "units": self.units,
             "backbone": keras.saving.serialize_keras_object(self.backbone),
             "pooling": self.pooling,
@@ -228,10 +272,28 @@ class BertTextBranch(keras.layers.Layer):
 
     @classmethod
     def from_config(cls, config: dict) -> "BertTextBranch":
-        from mmkit import pretrained
-
         pretrained.hub()  # imports it, so that Keras knows the backbone's class
         return cls(**{**config, "backbone": keras.saving.deserialize_keras_object(config["backbone"])})
+
+
+_owners: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()  # from backbone to a weak reference to its branch
+
+
+def _take(backbone: keras.Model, branch: BertTextBranch) -> None:
+    """Notes that `backbone` is the branch's, which marks in it what is trained; a file holds it once, with its branch.
+
+    Raises:
+        ValueError: if it is another branch's.
+    """
+    if backbone in _owners and _owners[backbone]() is not None:
+        gc.collect()  # a branch that is no longer used may not have been cleared away yet
+    owner = _owners[backbone]() if backbone in _owners else None
+    if owner is not None:
+        raise ValueError(
+            f"BertTextBranch: backbone {backbone.name!r} belongs to the branch {owner.name!r}: give each branch one of "
+            "its own (such as mmkit.pretrained.text_backbone()), or call the same branch for both texts"
+        )
+    _owners[backbone] = weakref.ref(branch)
 
 
 def _restart_lora_when_loaded(dense: keras.layers.Layer) -> None:

@@ -71,17 +71,25 @@ def dtype_config(layer: keras.layers.Layer) -> dict[str, Any]:
     policies = {}
     for inner in layer._flatten_layers(include_self=False):
         if inner.quantization_mode is not None:
-            policy = inner.dtype_policy
-            if isinstance(policy, keras.dtype_policies.DTypePolicyMap):
-                policy = policy[inner.path]
             place = layer.name + inner.path.removeprefix(layer.path)  # wherever the layer itself is built
-            policies[f"(.*/)?{re.escape(place)}"] = policy
+            policies[f"(.*/)?{re.escape(place)}"] = inner.dtype_policy
     if not policies:
         return {}
     default = layer.dtype_policy
     if isinstance(default, keras.dtype_policies.DTypePolicyMap):
         default = default.default_policy
-    return {"dtype": keras.saving.serialize_keras_object(keras.dtype_policies.DTypePolicyMap(default, policies))}
+    policy = keras.dtype_policies.DTypePolicyMap(default.name, policies)  # by name: Keras stores it as it is given
+    return {"dtype": keras.dtype_policies.serialize(policy)}
+
+
+def settle_dtypes(layer: keras.layers.Layer) -> None:
+    """Gives each layer inside `layer`, once all are built, the policy that a map from `dtype_config` holds for it.
+
+    Keras's Dense layer is made by the map, but cannot be saved with it.
+    """
+    for inner in layer._flatten_layers(include_self=False):
+        if isinstance(inner.dtype_policy, keras.dtype_policies.DTypePolicyMap):
+            inner._dtype_policy = inner.dtype_policy[inner.path]
 
 
 def drawn_apart(initializer: Any, count: int, axis: int) -> Callable[..., Tensor]:

@@ -1,6 +1,18 @@
-"""What lessons share when they train: labelled sets, augmentation inside a model."""
+"""What lessons share when they train: copies side by side, contrastive losses, probes, labelled sets, augmentation."""
 
 from mmkit.training.augmented import augmented
-from mmkit.training.labelled_sets import labelled_sets
+from mmkit.training.contrastive import Similarity, info_nce, nt_xent
+from mmkit.training.labelled_sets import labelled_sets, labels_needed
+from mmkit.training.probes import linear_probe
+from mmkit.training.side_by_side import SideBySide
 
-__all__ = ["augmented", "labelled_sets"]
+__all__ = [
+    "SideBySide",
+    "Similarity",
+    "augmented",
+    "info_nce",
+    "labelled_sets",
+    "labels_needed",
+    "linear_probe",
+    "nt_xent",
+]

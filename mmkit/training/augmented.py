@@ -13,14 +13,24 @@ def augmented(model: keras.Model, augmentation: Mapping[str, keras.layers.Layer]
     Keras does not save how far its random layers are: a training that goes on from a saved model augments by other
     chance. Where that matters, augment in `batches`, by the `seed` it gives.
 
-        train_me = augmented(model, {"image": keras.layers.RandomTranslation(0.1, 0.1, seed=0)})
-
     Args:
         model: a model on a dict of named inputs.
         augmentation: from an input's name to a layer that keeps its shape.
 
+    Returns:
+        The model to train.
+
     Raises:
         ValueError: if `model` has no input of such a name.
+
+    Example:
+        >>> import keras
+        >>> from mmkit.training import augmented
+        >>> image = keras.Input((8, 8, 1), name="image")
+        >>> model = keras.Model({"image": image}, keras.layers.Flatten()(image))
+        >>> train_me = augmented(model, {"image": keras.layers.RandomTranslation(0.1, 0.1, seed=0)})
+        >>> train_me.output_shape
+        (None, 64)
     """
     inputs = model.input if isinstance(model.input, dict) else {}
     for name in augmentation:

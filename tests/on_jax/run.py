@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import elsewhere  # noqa: E402
 
-TESTS = ("tests/test_layers.py", "tests/test_layer_formulas.py", "tests/test_losses.py")
+TESTS = ("tests/test_layers.py", "tests/test_layer_formulas.py", "tests/test_layer_calls.py", "tests/test_balancing.py")
 
 
 def main() -> None:

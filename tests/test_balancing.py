@@ -1,4 +1,6 @@
-"""Losses with weights of their own."""
+"""Losses with weights of their own, and what else keeps tasks in balance."""
+
+import doctest
 
 import keras
 import numpy as np
@@ -54,6 +56,54 @@ def test_it_learns_its_weights_in_fit_and_comes_back_from_a_file(tmp_path):
     model.save(tmp_path / "two.keras")
     again = keras.models.load_model(tmp_path / "two.keras")
     np.testing.assert_allclose(again.weighting.log_variances, [certain, noisy], rtol=1e-6)
+
+
+@pytest.mark.parametrize("policy", ["float32", "mixed_float16", "mixed_bfloat16", "float16"])
+@pytest.mark.parametrize("given", ["globally", "to the layer"])
+def test_losses_are_never_cast_to_half_precision(policy: str, given: str):
+    if given == "globally":
+        keras.config.set_dtype_policy(policy)
+    try:
+        weighting = UncertaintyWeighting(["price"], regression=["price"], dtype=policy if given != "globally" else None)
+        loss = keras.ops.convert_to_tensor(90_000.0, dtype="float32")  # infinity in float16
+        assert float(weighting({"price": loss})) == 45_000
+        (gradient,) = gradients(lambda: weighting({"price": loss}), weighting.trainable_variables)
+        np.testing.assert_allclose(gradient, [0.5 - 45_000])
+        assert float(weighting({"price": np.full((4,), 90_000.0)})) == 45_000
+        assert float(weighting({"price": np.zeros((0,), "float32")})) == 0  # a replica without examples
+    finally:
+        keras.config.set_dtype_policy("float32")
+
+
+@pytest.fixture(scope="module")
+def documented() -> type[keras.Model]:
+    """The model of the docstring's example."""
+    names = {}
+    for example in doctest.DocTestParser().get_examples(UncertaintyWeighting.__doc__):
+        if example.source.startswith(("import", "from", "class")):
+            exec(example.source, names)
+    return names["TwoTasks"]
+
+
+@pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
+def test_the_model_of_the_docstring_counts_its_layers_losses_and_the_weights_of_examples(documented, policy: str):
+    keras.config.set_dtype_policy(policy)
+    try:
+        model = documented()
+    finally:
+        keras.config.set_dtype_policy("float32")
+    model.compile("sgd")
+    x, y = np.ones((8, 4), "float32"), {"digit": np.arange(8), "angle": np.full((8, 1), 3.0, "float32")}
+    model.predict(x, verbose=0)
+    model.digit.kernel.assign(keras.ops.ones((4, 10)))
+    model.angle.kernel.assign(keras.ops.zeros((4, 1)))
+    penalty = 0.01 * 40  # "l2": 0.01 times the sum of squares
+    total = model.evaluate(x, y, verbose=0)
+    assert total == pytest.approx(np.log(10) + 9 / 2 + penalty, rel=1e-3)
+    none, first = np.zeros(8), np.eye(8)[0]
+    assert model.test_on_batch(x, y, {"digit": none, "angle": none}) == pytest.approx(penalty, rel=1e-3)
+    weighed = model.test_on_batch(x, y, {"digit": first, "angle": none})
+    assert weighed == pytest.approx(np.log(10) / 8 + penalty, rel=1e-3)  # the mean over eight examples
 
 
 def test_wrong_names_are_named():
