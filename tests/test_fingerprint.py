@@ -194,6 +194,7 @@ def test_the_reason_names_three_parts_and_counts_the_rest() -> None:
     assert difference(now, now) == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("python", PYTHONS, ids=lambda path: path.name)
 def test_alike_on_every_python(python: Path, root: Path) -> None:
     """On hard cases: texts in pieces, format specifications, new syntax that old Pythons lack left out."""
