@@ -187,6 +187,20 @@ def test_a_registering_decorator_reaches_what_it_registers(root: Path) -> None:
     assert {"layers.fusion.Sum", "layers.base.register"} <= set(prints(root).parts)
 
 
+def test_what_an_import_calls_is_reached(root: Path) -> None:
+    """In classes too that the lesson does not use: their bodies run when the module is imported."""
+    swap("mmkit/ground/settings.py", "", "\n\ndef made():\n    return 1\n\n\ndef checked(f):\n    return f\n")(root)
+    swap("mmkit/datasets/watch.py", "import KitBuilder", "import KitBuilder\nfrom mmkit.ground import settings")(root)
+    swap(
+        "mmkit/datasets/watch.py",
+        "    def example",
+        "    MADE = [settings.made()]\n\n    @settings.checked\n    def example",
+    )(root)
+    parts = prints(root).parts
+    assert {"ground.settings.made", "ground.settings.checked"} <= set(parts)
+    assert "datasets.watch.Watch" not in parts
+
+
 def test_the_reason_names_three_parts_and_counts_the_rest() -> None:
     then = {"cells": "1", "a": "1", "b": "1", "old": "1"}
     now = {"cells": "2", "a": "2", "b": "1", "new": "1"}

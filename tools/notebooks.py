@@ -104,6 +104,8 @@ def stale(project: Project, options: argparse.Namespace) -> int:
         if lesson.stale:
             edition = " (first edition: it may be)" if lesson.first_edition else ""
             print(f"{lesson.path.stem}: stale {lesson.stale}{edition}")
+        elif lesson.looks_changed:
+            print(f"{lesson.path.stem}: not stale, but its plots or checks may look another way")
     return 0
 
 

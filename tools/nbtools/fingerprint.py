@@ -178,11 +178,11 @@ def bound_names(nodes: Iterable[ast.AST]) -> set[str]:
 
 
 def _run_by_import(node: ast.AST) -> Iterator[ast.AST]:
-    """What of a statement is worked out when its module is imported: all but the insides of functions."""
+    """The nodes of a statement that its module's import works out: all but the insides of functions."""
+    yield node
     if isinstance(node, Function):
         inner = [*getattr(node, "decorator_list", []), *node.args.defaults, *filter(None, node.args.kw_defaults)]
     else:
-        yield node
         inner = ast.iter_child_nodes(node)
     for one in inner:
         yield from _run_by_import(one)
@@ -234,7 +234,9 @@ class _Module:
                 self.defined.setdefault(defined, []).append(node)
             for decorator in getattr(node, "decorator_list", []):
                 self.calls += [(node.name, chain) for chain in _References([decorator]).chains]
-            called = [one.func for one in _run_by_import(node) if isinstance(one, ast.Call)]
+            run = list(_run_by_import(node))
+            called = [one.func for one in run if isinstance(one, ast.Call)]
+            called += [decorator for one in run for decorator in getattr(one, "decorator_list", [])]
             self.calls += [("", chain) for chain in _References(called).chains]
 
     @staticmethod
