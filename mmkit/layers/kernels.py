@@ -96,7 +96,7 @@ def settle_dtypes(layer: keras.layers.Layer) -> None:
     Keras's Dense layer is made by the map, but cannot be saved with it.
     """
     for inner in _parts(layer):
-        if isinstance(inner.dtype_policy, keras.dtype_policies.DTypePolicyMap) and inner.built:
+        if isinstance(inner.dtype_policy, keras.dtype_policies.DTypePolicyMap) and inner.path:
             inner._dtype_policy = inner.dtype_policy[inner.path]
 
 
