@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import tensorflow as tf
 
-from mmkit.ground import row_files
+from mmkit.ground import tables
 
 Batch: TypeAlias = Any
 """A batch of examples: a tensor, a dict of them, or a tuple `(inputs, labels)` of such."""
@@ -100,6 +100,8 @@ def batches(
         tf.errors.InvalidArgumentError: if a sequence has length 0, and there is no cache: when it is drawn.
 
     Example:
+        >>> import tensorflow as tf
+        >>> from mmkit.pipelines import batches
         >>> sounds = tf.ragged.constant([[1.0, 2.0, 3.0], [4.0], [5.0, 6.0]])
         >>> dataset = tf.data.Dataset.from_tensor_slices(({"sound": sounds}, [0, 1, 0]))
         >>> for inputs, labels in batches(dataset, 2):
@@ -170,6 +172,8 @@ def arrays(dataset: tf.data.Dataset, *, transform: Callable[[Batch], Batch] | No
             unequal length has no name or the name of its mask is taken, or a sequence has length 0.
 
     Example:
+        >>> import tensorflow as tf
+        >>> from mmkit.pipelines import arrays
         >>> dataset = tf.data.Dataset.from_tensor_slices({"height": [1.0, 2.0, 4.0], "label": [0, 1, 1]})
         >>> inputs, labels = arrays(dataset, transform=lambda rows: ({"half": rows["height"] / 2}, rows["label"]))
         >>> inputs["half"].tolist(), labels.tolist()
@@ -345,32 +349,8 @@ def _in_memory(chunks: tf.data.Dataset) -> Batch:
 
 
 def _in_files(chunks: tf.data.Dataset, place: Path, count: int) -> Batch:
-    """All chunks as one table, its numbers mapped from files in folder `place`. `count` rows, or negative: unknown."""
-    files = iter(row_files.written(place, lambda: map(_columns, _alike(chunks))))
-
-    def mapped() -> tf.Tensor:
-        file, kind, shape = next(files)
-        if 0 in shape:
-            return tf.zeros(shape, kind)
-        return tf.raw_ops.ImmutableConst(dtype=tf.as_dtype(kind), shape=shape, memory_region_name=str(file))
-
-    def column(spec: Spec) -> tf.Tensor:
-        if spec.dtype != tf.string:
-            return mapped()
-        lengths, data = mapped(), mapped().numpy().tobytes()
-        ends = np.cumsum(lengths)
-        texts = [data[end - length : end] for end, length in zip(ends, np.ravel(lengths))]
-        return tf.reshape(tf.constant(texts, tf.string), lengths.shape)
-
-    def feature(spec: Spec) -> tf.Tensor | tf.RaggedTensor:
-        values = column(spec)
-        if not isinstance(spec, tf.RaggedTensorSpec):
-            return values
-        lengths = [mapped() for _ in range(spec.ragged_rank)]
-        return tf.RaggedTensor.from_nested_row_lengths(values, lengths, validate=False)
-
-    with tf.device("/CPU:0"):
-        table = _checked(tf.nest.map_structure(feature, chunks.element_spec))
+    """All chunks as one table, mapped from files in folder `place`. `count` rows, or negative: unknown."""
+    table = _checked(tables.table(place, chunks.element_spec, lambda: _alike(chunks)))
     if 0 <= count != _count(table):
         raise ValueError(f"{place} holds {_count(table)} examples and the data set {count}: delete it, or name another")
     return table
@@ -389,21 +369,6 @@ def _alike(chunks: tf.data.Dataset) -> Iterator[Batch]:
                 "leave features of unequal length ragged"
             )
         yield chunk
-
-
-def _columns(chunk: Batch) -> list[np.ndarray]:
-    """A chunk as arrays of numbers: of a ragged tensor values and lengths, of texts lengths and bytes."""
-    columns = []
-    for feature in tf.nest.flatten(chunk):
-        ragged = isinstance(feature, tf.RaggedTensor)
-        values = feature.flat_values if ragged else feature
-        if values.dtype == tf.string:
-            text = b"".join(np.ravel(values.numpy()).tolist())
-            columns += [tf.strings.length(values).numpy(), np.frombuffer(text, np.uint8)]
-        else:
-            columns.append(values.numpy())
-        columns += [lengths.numpy() for lengths in feature.nested_row_lengths()] if ragged else []
-    return columns
 
 
 # --- what both share --------------------------------------------------------------------------------------------------
@@ -482,7 +447,7 @@ def _bytes(examples: tf.data.Dataset) -> float:
     specs = tf.nest.flatten(examples.element_spec)
     if any(map(_uneven, specs)) or any(spec.dtype == tf.string for spec in specs):
         first = [tf.nest.flatten(example, expand_composites=True) for example in examples.take(50)]
-        size = np.mean([sum(column.nbytes for column in _columns(example)) for example in first])
+        size = np.mean([sum(column.nbytes for column in tables.columns(example)) for example in first])
     else:
         size = sum(spec.shape.num_elements() * spec.dtype.size for spec in specs)
     return float(size) + _TENSOR_BYTES * len(specs)

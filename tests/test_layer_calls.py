@@ -294,20 +294,23 @@ tf.config.set_logical_device_configuration(
 import keras
 from layer_cases import CASES
 
-cases = [case for case in CASES if "x" not in case.shapes]
+# TensorFlow itself stops at two convolutions in a row of an empty batch ("input depth must be evenly divisible").
+cases = {(case.kind, case.labels): case for case in CASES if "x" not in case.shapes and case.kind != "ConvLSTMFusion"}
+cases = list(cases.values())
 inputs, data, outputs, models = [], [], {}, {}
 with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
     for case in cases:
         models[case.name] = model = case.model(f"{case.name}_")
         inputs += model.inputs
-        data += case.data(case.features(5), case.presence(5))
+        for one in case.data(case.features(5), case.presence(5)):  # Keras's `fit` adds up replicas' inputs: no booleans
+            data.append(one.astype("uint8") if one.dtype == bool else one)
         outputs[case.name] = model.outputs[0]
     whole = keras.Model(inputs, outputs)  # of all layers: to compile a model for each would take minutes
     whole.compile("sgd", "mse", jit_compile=False)
 target = {case.name: np.zeros_like(case.call(case.make(), case.features(5))[0]) for case in cases}
 # Batches of 4 and of 1: of the second, one replica gets nothing.
 dataset = tf.data.Dataset.from_tensor_slices((tuple(data), target)).batch(4)
-history = whole.fit(dataset, epochs=2, verbose=0).history
+history = whole.fit(dataset, verbose=0).history
 print(json.dumps({
     "loss": history["loss"],
     "bad": [name for name, model in models.items() if not all(np.isfinite(one).all() for one in model.get_weights())],
@@ -315,6 +318,7 @@ print(json.dumps({
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="a strategy of TensorFlow's")
 def test_a_replica_without_examples_leaves_all_weights_finite():
     found = json.loads(run_apart(TWO_REPLICAS).splitlines()[-1])

@@ -1,7 +1,7 @@
 """What the kit's layers pass to the Keras layers inside them: initializer, regularizer, dtypes, names."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
@@ -69,7 +69,7 @@ def dtype_config(layer: keras.layers.Layer) -> dict[str, Any]:
     made anew. Empty if nothing is quantized.
     """
     policies = {}
-    for inner in layer._flatten_layers(include_self=False):
+    for inner in _parts(layer):
         if inner.quantization_mode is not None:
             place = layer.name + inner.path.removeprefix(layer.path)  # wherever the layer itself is built
             policies[f"(.*/)?{re.escape(place)}"] = inner.dtype_policy
@@ -82,13 +82,21 @@ def dtype_config(layer: keras.layers.Layer) -> dict[str, Any]:
     return {"dtype": keras.dtype_policies.serialize(policy)}
 
 
+def _parts(layer: keras.layers.Layer) -> Iterator[keras.layers.Layer]:
+    """The layers that `layer` is made of, at every depth; not those of a model inside, which stores its own."""
+    for inner in layer._flatten_layers(include_self=False, recursive=False):
+        if not isinstance(inner, keras.Model):
+            yield inner
+            yield from _parts(inner)
+
+
 def settle_dtypes(layer: keras.layers.Layer) -> None:
     """Gives each layer inside `layer`, once all are built, the policy that a map from `dtype_config` holds for it.
 
     Keras's Dense layer is made by the map, but cannot be saved with it.
     """
-    for inner in layer._flatten_layers(include_self=False):
-        if isinstance(inner.dtype_policy, keras.dtype_policies.DTypePolicyMap):
+    for inner in _parts(layer):
+        if isinstance(inner.dtype_policy, keras.dtype_policies.DTypePolicyMap) and inner.built:
             inner._dtype_policy = inner.dtype_policy[inner.path]
 
 

@@ -1,31 +1,34 @@
-"""Rows of numbers in files: written whole or not at all, by one process at a time, to be mapped into memory."""
+"""Tables in files: written whole or not at all, by one process at a time, and mapped into memory."""
 
 import json
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from mmkit.ground.sources import one_at_a_time
 
 _MANIFEST = "manifest.json"
 
 
-def written(place: Path, chunks: Callable[[], Iterable[Sequence[np.ndarray]]]) -> list[tuple[Path, str, list[int]]]:
-    """The columns in folder `place`, which is made first if it is not there, or not whole.
+def table(place: Path, spec: Any, chunks: Callable[[], Iterable[Any]]) -> Any:
+    """The table in folder `place`, which is made first if it is not there, or not whole.
 
     A process that is killed while it writes leaves only a folder of another name, which the next one removes; a second
     process waits for the first.
 
     Args:
         place: the folder.
-        chunks: gives the rows, some at a time: in each chunk one array for each column. The arrays of a column agree in
-            all axes but the first.
+        spec: the types of a chunk of rows, as a `tf.data.Dataset` has them.
+        chunks: gives the rows, some at a time: tensors in the structure of `spec`, which agree in all axes but the
+            first, or ragged tensors.
 
     Returns:
-        Of each column the file, the name of its type, and its shape. The file holds nothing but the numbers.
+        The tensors of all rows, in the same structure. Numbers stay in the files until they are read; texts do not.
 
     Raises:
         ValueError: if something else lies at `place`, or rows that do not begin as those that `chunks` would give.
@@ -33,9 +36,56 @@ def written(place: Path, chunks: Callable[[], Iterable[Sequence[np.ndarray]]]) -
     Example:
         >>> import tempfile
         >>> place = Path(tempfile.mkdtemp()) / "squares"
-        >>> [(file, kind, shape)] = written(place, lambda: [[np.array([0, 1])], [np.array([4])]])
-        >>> kind, shape, np.fromfile(file, kind).tolist()
-        ('int64', [3], [0, 1, 4])
+        >>> chunks = tf.data.Dataset.range(5).map(lambda n: {"square": n * n}).batch(2)
+        >>> table(place, chunks.element_spec, lambda: chunks)["square"].numpy().tolist()
+        [0, 1, 4, 9, 16]
+    """
+    files = iter(_written(place, lambda: map(columns, chunks())))
+
+    def mapped() -> tf.Tensor:
+        file, kind, shape = next(files)
+        if 0 in shape:
+            return tf.zeros(shape, kind)
+        return tf.raw_ops.ImmutableConst(dtype=tf.as_dtype(kind), shape=shape, memory_region_name=str(file))
+
+    def column(spec: Any) -> tf.Tensor:
+        if spec.dtype != tf.string:
+            return mapped()
+        lengths, data = mapped(), mapped().numpy().tobytes()
+        ends = np.cumsum(lengths)
+        texts = [data[end - length : end] for end, length in zip(ends, np.ravel(lengths))]
+        return tf.reshape(tf.constant(texts, tf.string), lengths.shape)
+
+    def feature(spec: Any) -> tf.Tensor | tf.RaggedTensor:
+        values = column(spec)
+        if not isinstance(spec, tf.RaggedTensorSpec):
+            return values
+        lengths = [mapped() for _ in range(spec.ragged_rank)]
+        return tf.RaggedTensor.from_nested_row_lengths(values, lengths, validate=False)
+
+    with tf.device("/CPU:0"):
+        return tf.nest.map_structure(feature, spec)
+
+
+def columns(chunk: Any) -> list[np.ndarray]:
+    """A chunk as arrays of numbers: of a ragged tensor values and lengths, of texts lengths and bytes."""
+    found = []
+    for feature in tf.nest.flatten(chunk):
+        ragged = isinstance(feature, tf.RaggedTensor)
+        values = feature.flat_values if ragged else feature
+        if values.dtype == tf.string:
+            text = b"".join(np.ravel(values.numpy()).tolist())
+            found += [tf.strings.length(values).numpy(), np.frombuffer(text, np.uint8)]
+        else:
+            found.append(values.numpy())
+        found += [lengths.numpy() for lengths in feature.nested_row_lengths()] if ragged else []
+    return found
+
+
+def _written(place: Path, chunks: Callable[[], Iterable[Sequence[np.ndarray]]]) -> list[tuple[Path, str, list[int]]]:
+    """Of each column in folder `place`, made if need be, the file, the name of its type and its shape.
+
+    A file holds nothing but the numbers of its column, for all rows.
     """
     place.parent.mkdir(parents=True, exist_ok=True)
     with one_at_a_time(place.with_name(f"{place.name}.lock"), str(place)):
