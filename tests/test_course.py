@@ -109,7 +109,7 @@ def test_minutes_grow_with_the_slowness_of_the_machine(course: Course, lesson: P
     assert minutes(one, 3.0) == pytest.approx(BESIDE)
     assert minutes(one, 9.0) == pytest.approx(3 * BESIDE)
     one.nb.metadata.pop("mmkit")
-    assert minutes(one, 3.0) == pytest.approx(2 * BESIDE)
+    assert minutes(one, 2.0) == pytest.approx(2 * BESIDE)
 
 
 def test_the_reference_job_takes_seconds() -> None:
