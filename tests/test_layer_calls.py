@@ -395,6 +395,16 @@ def test_what_a_layer_shows_is_checked_like_a_call(layer, ask):
     assert_same(numbers(keras.tree.flatten(ask(layer, carried))), numbers(keras.tree.flatten(explicit)))
 
 
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="TensorFlow alone has ragged tensors")
+def test_a_ragged_feature_is_named():
+    import tensorflow as tf
+
+    ragged = tf.ragged.constant([[[1.0, 2.0]], [[3.0, 4.0], [5.0, 6.0]]], ragged_rank=1)
+    for kind in (layers.ConcatFusion, layers.FusionTransformer):
+        with pytest.raises(ValueError, match="sound: ragged; pad it and give a mask"):
+            kind(4)({"sound": ragged})
+
+
 def test_coefficients_check_their_labels():
     layer, features = layers.OGMGE(3), {"a": np.ones((4, 5), "float32")}
     layer(features)

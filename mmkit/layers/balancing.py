@@ -168,7 +168,7 @@ class UncertaintyWeighting(keras.layers.Layer):
         A number.
 
     Raises:
-        ValueError: if a name is missing, unknown or there twice.
+        ValueError: if a name is missing, unknown or repeated.
 
     Source: Kendall, Gal and Cipolla (2018), Multi-task learning using uncertainty to weigh losses.
 
