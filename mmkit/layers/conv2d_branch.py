@@ -8,7 +8,7 @@ from keras import ops
 
 from mmkit.layers import masks
 from mmkit.layers.base import check_positive
-from mmkit.layers.kernels import dtype_config, inner_options, kernel_config, settle_dtypes, take_kernel_options
+from mmkit.layers.kernels import branch_config, inner_options, settle_dtypes, take_kernel_options
 from mmkit.layers.types import Shape, Tensor
 
 
@@ -167,16 +167,8 @@ class Conv2DBranch(keras.layers.Layer):
         return (input_shape[0], rows, self.units)
 
     def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            **dtype_config(self),
-            **kernel_config(self),
-            "units": self.units,
-            "filters": self.filters,
-            "kernel_size": self.kernel_size,
-            "pooling": self.pooling,
-            "activation": self.activation,
-        }
+        own = branch_config(self, "units", "filters", "kernel_size", "pooling", "activation")
+        return {**super().get_config(), **own}
 
 
 def _halved(rows: Tensor) -> Tensor:

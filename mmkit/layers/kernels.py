@@ -61,6 +61,12 @@ def kernel_config(layer: keras.layers.Layer) -> dict[str, Any]:
     }
 
 
+def branch_config(layer: keras.layers.Layer, *names: str) -> dict[str, Any]:
+    """What `get_config` of a branch returns besides what Keras's own does: the arguments of these `names`, and those
+    that concern the layers inside."""
+    return {**dtype_config(layer), **kernel_config(layer), **{name: getattr(layer, name) for name in names}}
+
+
 def dtype_config(layer: keras.layers.Layer) -> dict[str, Any]:
     """What `get_config` of a layer that is made of Keras layers returns as its dtype, once some of them are quantized.
 
@@ -75,9 +81,7 @@ def dtype_config(layer: keras.layers.Layer) -> dict[str, Any]:
             policies[f"(.*/)?{re.escape(place)}"] = inner.dtype_policy
     if not policies:
         return {}
-    default = layer.dtype_policy
-    if isinstance(default, keras.dtype_policies.DTypePolicyMap):
-        default = default.default_policy
+    default = getattr(layer.dtype_policy, "default_policy", layer.dtype_policy)
     policy = keras.dtype_policies.DTypePolicyMap(default.name, policies)  # by name: Keras stores it as it is given
     return {"dtype": keras.dtype_policies.serialize(policy)}
 
