@@ -126,7 +126,7 @@ class Transformer(nn.Module):
 
         for name in self.names:
             take(self.project[name], f"projection_{name}")
-            self.embedding[name].copy_(given.pop(f"embedding/{name}"))
+            self.embedding[name].copy_(given.pop(f"embedding/embedding_{name}"))
         self.front.copy_(given.pop("front"))
         units = self.front.shape[-1]
         for place, block in enumerate(self.blocks):

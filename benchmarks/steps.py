@@ -54,24 +54,25 @@ def measure(
     tuned: bool = False,
     reference: str | None = None,
     device: str = "cpu",
+    examples: int = EXAMPLES,
 ) -> dict:
     """Times epochs of training after one to warm up; or, with `reference`, stores or checks what the model computes.
 
-    `device` is PyTorch's; Keras takes the one that its backend finds.
+    `device` is PyTorch's; Keras takes the one that its backend finds. An epoch is `examples` long.
     """
     if framework == "keras":
-        return _keras(model, batch, epochs, tuned, reference)
-    return _torch(model, batch, epochs, tuned, reference, device)
+        return _keras(model, batch, epochs, tuned, reference, examples)
+    return _torch(model, batch, epochs, tuned, reference, examples, device)
 
 
-def _timed(epoch, batch: int, epochs: int, start: float) -> dict:
-    """Milliseconds and MB of a step. `epoch` trains over `EXAMPLES` examples; the first time it is compiled as well."""
+def _timed(epoch, examples: int, batch: int, epochs: int, start: float) -> dict:
+    """Milliseconds and MB of a step. `epoch` trains over the examples; the first time it is compiled as well."""
     with harness.Clock() as first:
         epoch()
     with harness.Clock() as rest:
         for _ in range(epochs):
             epoch()
-    steps = epochs * (EXAMPLES // batch)
+    steps = epochs * (examples // batch)
     return {
         "ms": 1e3 * rest.wall / steps,
         "cpu_ms": 1e3 * rest.cpu / steps,
@@ -81,22 +82,22 @@ def _timed(epoch, batch: int, epochs: int, start: float) -> dict:
     }
 
 
-def _keras(name: str, batch: int, epochs: int, tuned: bool, reference: str | None) -> dict:
+def _keras(name: str, batch: int, epochs: int, tuned: bool, reference: str | None, examples: int) -> dict:
     from benchmarks import models
 
     if reference:
         models.save_reference(name, Path(reference))
         return {}
     start = harness.peak_memory()
-    rows, labels = rows_and_labels(name, EXAMPLES)
-    model = models.make(name, steps_per_execution=EXAMPLES // batch if tuned else 1)
+    rows, labels = rows_and_labels(name, examples)
+    model = models.make(name, steps_per_execution=examples // batch if tuned else 1)
     if tuned:
         data = models.cached(rows, labels, batch)
-        return _timed(lambda: model.fit(data, shuffle=False, verbose=0), batch, epochs, start)
-    return _timed(lambda: model.fit(rows, labels, batch_size=batch, verbose=0), batch, epochs, start)
+        return _timed(lambda: model.fit(data, shuffle=False, verbose=0), examples, batch, epochs, start)
+    return _timed(lambda: model.fit(rows, labels, batch_size=batch, verbose=0), examples, batch, epochs, start)
 
 
-def _torch(name: str, batch: int, epochs: int, tuned: bool, reference: str | None, device: str) -> dict:
+def _torch(name: str, batch: int, epochs: int, tuned: bool, reference: str | None, examples: int, device: str) -> dict:
     import torch
 
     from benchmarks import peers
@@ -105,7 +106,7 @@ def _torch(name: str, batch: int, epochs: int, tuned: bool, reference: str | Non
     if reference:
         return peers.check_reference(name, Path(reference), lean=tuned)
     model, start = peers.make(name, lean=tuned), harness.peak_memory()
-    rows, labels = rows_and_labels(name, EXAMPLES)
+    rows, labels = rows_and_labels(name, examples)
     rows, labels = peers.tensors(rows, channels_last=tuned), torch.from_numpy(labels)
     model = model.to(device)
     if tuned:
@@ -115,14 +116,14 @@ def _torch(name: str, batch: int, epochs: int, tuned: bool, reference: str | Non
     optimiser = peers.optimizer(model)
 
     def epoch() -> None:
-        order, losses = torch.randperm(EXAMPLES), []
-        for i in range(0, EXAMPLES - batch + 1, batch):
+        order, losses = torch.randperm(examples), []
+        for i in range(0, examples - batch + 1, batch):
             some = order[i : i + batch]
             seen = {name: values[some].to(device) for name, values in rows.items()}
             losses.append(peers.step(model, optimiser, seen, labels[some].to(device)))
         float(sum(losses))  # waits for a GPU
 
-    return _timed(epoch, batch, epochs, start)
+    return _timed(epoch, examples, batch, epochs, start)
 
 
 def report(found: dict) -> str:

@@ -100,6 +100,8 @@ def batches(
         tf.errors.InvalidArgumentError: if a sequence has length 0, and there is no cache: when it is drawn.
 
     Example:
+        >>> import tensorflow as tf
+        >>> from mmkit.pipelines import batches
         >>> sounds = tf.ragged.constant([[1.0, 2.0, 3.0], [4.0], [5.0, 6.0]])
         >>> dataset = tf.data.Dataset.from_tensor_slices(({"sound": sounds}, [0, 1, 0]))
         >>> for inputs, labels in batches(dataset, 2):
@@ -170,6 +172,8 @@ def arrays(dataset: tf.data.Dataset, *, transform: Callable[[Batch], Batch] | No
             unequal length has no name or the name of its mask is taken, or a sequence has length 0.
 
     Example:
+        >>> import tensorflow as tf
+        >>> from mmkit.pipelines import arrays
         >>> dataset = tf.data.Dataset.from_tensor_slices({"height": [1.0, 2.0, 4.0], "label": [0, 1, 1]})
         >>> inputs, labels = arrays(dataset, transform=lambda rows: ({"half": rows["height"] / 2}, rows["label"]))
         >>> inputs["half"].tolist(), labels.tolist()

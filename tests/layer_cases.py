@@ -124,6 +124,18 @@ CASES = [
     ),
     Case("LSTMBranch", lambda **k: layers.LSTMBranch(6, **k), {"x": (7, 3)}, ("x",)),
     Case("LSTMBranch-tokens", lambda **k: layers.LSTMBranch(6, tokens=True, **k), {"x": (7, 3)}, ("x",)),
+    Case(
+        "LSTMBranch-both-ways",
+        lambda **k: layers.LSTMBranch(6, tokens=True, num_layers=2, bidirectional=True, **k),
+        {"x": (7, 3)},
+        ("x",),
+    ),
+    Case(
+        "Conv2DBranch-max-rows",
+        lambda **k: layers.Conv2DBranch(6, filters=(4, 5), pooling="max", activation="tanh", **k),
+        {"x": (12, 10, 2)},
+        ("x",),
+    ),
     Case("ConcatFusion", lambda **k: layers.ConcatFusion(6, activation="tanh", **k), MIXED, ("b", "c")),
     Case("ConcatFusion-vectors", lambda **k: layers.ConcatFusion(6, activation="tanh", **k), VECTORS),
     Case("GatedFusion", lambda **k: layers.GatedFusion(6, **k), MIXED, ("b", "c")),

@@ -116,6 +116,29 @@ def test_tokens_of_a_picture_carry_their_mask(height, per_row):
     np.testing.assert_allclose(mean, expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("pooling", ["flatten", "max", None])
+def test_a_batch_of_no_pictures_gives_none(pooling):
+    """Such as a replica gets of an uneven last batch; oneDNN's convolution then has a wrong shape."""
+    branch = layers.Conv2DBranch(6, filters=(4, 5), pooling=pooling)
+    x, given = keras.Input((9, 12, 2)), keras.Input((9,), dtype="bool")
+    model = keras.Model([x, given], branch(x, mask=given))
+    wanted = branch(SOUND).shape[1:]
+    for found in (
+        branch(SOUND[:0]),
+        branch(SOUND[:0], mask=np.zeros((0, 9), bool)),
+        branch(SOUND[:0], mask=np.zeros(0, bool)),
+    ):
+        assert found.shape == (0, *wanted)
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        compiled = tf.function(model, input_signature=[[tf.TensorSpec(one.shape, one.dtype) for one in model.inputs]])
+        assert compiled([SOUND[:0], np.zeros((0, 9), bool)]).shape == (0, *wanted)
+        np.testing.assert_allclose(
+            compiled([SOUND, rows_there(9)]), branch(SOUND, mask=rows_there(9)), rtol=1e-5, atol=1e-6
+        )
+
+
 def test_a_picture_of_another_size_is_named():
     branch = layers.Conv2DBranch(6)
     branch(SOUND)

@@ -25,11 +25,8 @@ def lesson(tmp_path: Path) -> Path:
     """The lesson of the made-up course, with the fingerprint and the outputs of a run."""
     path = small_course.make(tmp_path)
     nb = read(path)
-    nb.metadata["mmkit"] = {
-        "seconds": 60,
-        "reference": 3.0,
-        "fingerprint": Course(Project(tmp_path)).kit.fingerprint(nb).parts,
-    }
+    now = Course(Project(tmp_path)).kit.fingerprint(nb)
+    nb.metadata["mmkit"] = {"seconds": 60, "reference": 3.0, "fingerprint": now.parts, "look": now.look}
     write(nb, path)
     return path
 
@@ -64,6 +61,13 @@ def test_a_stored_lesson_is_fresh_until_what_it_depends_on_changes(course: Cours
     assert notebooks.main(["stale"], course.project) == 0
     assert capsys.readouterr().out == "04_fusion: stale because `layers.fusion.SCALE` changed\n"
     assert Course(course.project).lesson(lesson).must_run
+
+
+def test_a_changed_look_is_reported_and_is_not_stale(course: Course, lesson: Path, capsys) -> None:
+    edit(course.project.root / "mmkit/lesson/plots.py", '"*"', '"-"')
+    assert notebooks.main(["stale"], course.project) == 0
+    assert capsys.readouterr().out == "04_fusion: not stale, but its plots or checks may look another way\n"
+    assert not Course(course.project).lesson(lesson).must_run
 
 
 def test_a_lesson_of_the_first_edition_may_be_stale(course: Course, lesson: Path, capsys) -> None:
@@ -105,7 +109,7 @@ def test_minutes_grow_with_the_slowness_of_the_machine(course: Course, lesson: P
     assert minutes(one, 3.0) == pytest.approx(BESIDE)
     assert minutes(one, 9.0) == pytest.approx(3 * BESIDE)
     one.nb.metadata.pop("mmkit")
-    assert minutes(one, 3.0) == pytest.approx(2 * BESIDE)
+    assert minutes(one, 2.0) == pytest.approx(2 * BESIDE)
 
 
 def test_the_reference_job_takes_seconds() -> None:

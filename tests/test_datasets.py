@@ -1,6 +1,6 @@
 """The data sets: what they hold, that it is the same everywhere, and that no split knows another.
 
-The data sets themselves come from the user's cache, as `make data` filled it.
+The data sets themselves come from the user's cache; what is not there is built when a test asks for it.
 """
 
 import hashlib

@@ -20,7 +20,7 @@ ROOMS = (
     "mmkit.training",
 )
 
-WITHOUT: set[str] = set()  # names that still lack an example
+WITHOUT: tuple[str, ...] = ()  # names that still lack an example
 
 
 def public(room: ModuleType) -> Iterator[tuple[str, Any]]:

@@ -1,6 +1,6 @@
 """The data sets `reviews`, `intents` and `watch`: content, splits that know nothing of each other, and faults.
 
-The data sets themselves come from the user's cache, as `make data` filled it.
+The data sets themselves come from the user's cache; what is not there is built when a test asks for it.
 """
 
 import hashlib

@@ -117,7 +117,7 @@ class TestMake:
         makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
         targets = next(line for line in makefile.splitlines() if line.startswith(".PHONY:")).split()[1:]
         listed = [line.split()[1] for line in done.stdout.splitlines()]
-        assert done.returncode == 0 and set(listed) == set(targets) - {"notebook"}
+        assert done.returncode == 0 and set(listed) == set(targets) - {"notebook", "part"}
 
     def test_in_the_wrong_folder(self, repository):
         done = subprocess.run(
@@ -132,6 +132,49 @@ class TestMake:
     def test_no_python(self, repository):
         line = refused(run("make", "--no-print-directory", "-C", repository, "setup", "PYTHON=no-such-python"))
         assert "no working no-such-python: install Python 3.11, 3.12 or 3.13" in line
+
+
+@pytest.mark.skipif(not shutil.which("bash"), reason="bash is not here")
+class TestCI:
+    """What .ci/run calls, with a `make` that only notes it."""
+
+    @pytest.fixture
+    def called(self, tmp_path):
+        def run_ci(minutes: int, colab: bool = True, fails: str = "nothing") -> tuple[list[str], str, int]:
+            (tmp_path / ".ci").mkdir(exist_ok=True)
+            shutil.copy(ROOT / ".ci" / "run", tmp_path / ".ci" / "run")
+            scripts = {
+                "bin/make": f'echo "$*" >> {tmp_path}/notes; [ "$1" != {fails} ]',
+                ".venv/bin/python": f"exit {0 if colab else 1}",
+            }
+            for name, text in scripts.items():
+                (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+                (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+                (tmp_path / name).chmod(0o755)
+            path = f"{tmp_path}/bin:{os.environ['PATH']}"
+            done = run("bash", tmp_path / ".ci" / "run", PATH=path, MMKIT_CI_MINUTES=str(minutes))
+            notes = (tmp_path / "notes").read_text().splitlines()
+            (tmp_path / "notes").unlink()
+            return notes, done.stdout, done.returncode
+
+        return run_ci
+
+    def test_the_minutes_are_shared_out(self, called):
+        assert called(60) == (["test BUDGET=30", "test-course BUDGET=55", "test-colab"], "", 0)
+
+    def test_no_python_for_colab(self, called):
+        notes, said, code = called(60, colab=False)
+        assert notes == ["test BUDGET=30", "test-course BUDGET=60"] and code == 0
+        assert "left out the tests with Colab's versions" in said
+
+    def test_no_time_for_colab(self, called):
+        notes, said, code = called(3)
+        assert notes == ["test BUDGET=1", "test-course BUDGET=0"] and code == 0
+        assert "No time is left for the tests with Colab's versions" in said
+
+    def test_a_failure_ends_it(self, called):
+        assert called(60, fails="test")[::2] == (["test BUDGET=30"], 1)
+        assert called(60, fails="test-colab")[2] == 1
 
 
 @pytest.mark.slow

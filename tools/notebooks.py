@@ -1,14 +1,4 @@
-"""The notebooks' tools: run, store, check and list them. `python tools/notebooks.py COMMAND --help` says more.
-
-new NAME     begin a notebook, such as 03_data_pipelines, from the skeleton
-store 03     execute it, clean it and keep its outputs: the author's one command; --stale: all that are stale
-stale        list the lessons whose outputs may no longer be what they give, and why
-lint         check the notebooks against the house's rules
-run 04       execute a notebook without changing it, and write build/html/04_….html
-student      write copies without solutions to build/student
-map          write notebooks/README.md; --check only says whether it is current
-links        lead all buttons and Setup cells to the address in pyproject.toml
-"""
+"""The notebooks' tools: run, store, check and list them. `python tools/notebooks.py COMMAND --help` says more."""
 
 import argparse
 import os
@@ -35,9 +25,7 @@ def main(arguments: list[str] | None = None, project: Project | None = None) -> 
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="notebooks.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(prog="notebooks.py", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def add(name: str, command: object, text: str, notebooks: str | None = None) -> argparse.ArgumentParser:
@@ -116,6 +104,8 @@ def stale(project: Project, options: argparse.Namespace) -> int:
         if lesson.stale:
             edition = " (first edition: it may be)" if lesson.first_edition else ""
             print(f"{lesson.path.stem}: stale {lesson.stale}{edition}")
+        elif lesson.looks_changed:
+            print(f"{lesson.path.stem}: not stale, but its plots or checks may look another way")
     return 0
 
 

@@ -13,6 +13,11 @@ def quiet_imports() -> Iterator[None]:
 
     TensorFlow's libraries log a dozen lines while they load, before any setting of theirs can stop it. They say nothing
     that a lesson needs, and end up in its pages. What is wrong with the accelerator, `python -m mmkit doctor` tells.
+
+    Example:
+        >>> from mmkit import quiet_imports
+        >>> with quiet_imports():
+        ...     import tensorflow as tf
     """
     sys.stderr.flush()
     kept = os.dup(2)

@@ -26,6 +26,11 @@ def seed() -> int:
 
     Raises:
         SettingError: if `MMKIT_SEED` is not such a number.
+
+    Example:
+        >>> import mmkit
+        >>> 0 <= mmkit.seed() < 2**32
+        True
     """
     text = os.environ.get("MMKIT_SEED", "0")
     if not (text.isascii() and text.isdigit() and int(text) < 2**32):
@@ -40,6 +45,11 @@ def profile() -> str:
 
     Raises:
         SettingError: if `MMKIT_PROFILE` names no profile.
+
+    Example:
+        >>> import mmkit
+        >>> mmkit.profile() in ("small", "long", "full")
+        True
     """
     name = os.environ.get("MMKIT_PROFILE", "small")
     if name not in PROFILES:
@@ -48,7 +58,13 @@ def profile() -> str:
 
 
 def by_profile(*, small: Choice, full: Choice) -> Choice:
-    """The value for the profile of this run: `EPOCHS = mmkit.by_profile(small=8, full=40)`."""
+    """The value for the profile of this run: `EPOCHS = mmkit.by_profile(small=8, full=40)`.
+
+    Example:
+        >>> import mmkit
+        >>> mmkit.by_profile(small=8, full=40) in (8, 40)
+        True
+    """
     return {"small": small, "full": full}[profile()]
 
 
@@ -59,7 +75,13 @@ def checkout() -> Path | None:
 
 
 def cache_dir() -> Path:
-    """The folder that holds downloads and prepared data sets; it need not exist yet."""
+    """The folder that holds downloads and prepared data sets; it need not exist yet.
+
+    Example:
+        >>> import mmkit
+        >>> mmkit.cache_dir().is_absolute()
+        True
+    """
     if os.environ.get("MMKIT_CACHE"):
         return Path(os.environ["MMKIT_CACHE"]).expanduser().resolve()
     folder = checkout()

@@ -2,7 +2,7 @@
 
 Features are a dict from the modality's name to a tensor: vectors `(batch, units)` or tokens `(batch, time, units)`.
 A mask is a dict from name to booleans: `(batch,)`, whether the example has this modality, or `(batch, time)`, which of
-its tokens are there. What is absent cannot change a layer's output, whatever its array holds.
+its tokens count. What is absent cannot change a layer's output, whatever its array holds.
 """
 
 from mmkit.layers.attention import BottleneckFusion, CrossModalAttention, FusionTransformer, PerceiverFusion

@@ -8,7 +8,7 @@ from keras import ops
 
 from mmkit.layers import masks
 from mmkit.layers.base import FusionLayer, check_positive, dense_for_each
-from mmkit.layers.kernels import inner_options, keras_name, take_kernel_options
+from mmkit.layers.kernels import inner_options, keras_name
 from mmkit.layers.modalities import ModalityEmbedding
 from mmkit.layers.types import Features, Mask, Shape, Tensor
 
@@ -39,61 +39,51 @@ def positions(time: int | Tensor, units: int) -> Tensor:
 class FlatAttention(keras.layers.MultiHeadAttention):
     """Keras's attention by several heads, with the same weights, in fewer and larger products.
 
-    The projections of one input are one flat matrix product, and the factor of the scores goes into the queries'
-    kernel. What Keras's layer does with axes, causal masks, gates or windows is left out.
+    The projections of one input are one flat matrix product. What Keras's layer does with axes, causal masks, gates or
+    windows is left out.
 
     Call arguments:
         query: `(batch, time, units)`.
         keys: `(batch, other, units)`, or None: the queries.
         seen: mask of the keys, `(batch, other)` booleans, which are there; None: all. (An argument called `mask` Keras
             would fill by itself.)
-        scores: whether to return the attention, too.
         training: whether to drop.
 
     Returns:
-        `(batch, time, units)`; with `scores`, a pair of that and the attention `(batch, heads, time, other)`.
+        `(batch, time, units)`, and the attention `(batch, heads, time, other)`.
 
     Example:
         >>> import numpy as np
         >>> attend = FlatAttention(num_heads=2, key_dim=4, use_bias=False)
         >>> attend.build((None, None, 8), (None, None, 8))
-        >>> tuple(attend(np.ones((3, 5, 8)), np.ones((3, 7, 8))).shape)
-        (3, 5, 8)
+        >>> found, attention = attend(np.ones((3, 5, 8)), np.ones((3, 7, 8)))
+        >>> tuple(found.shape), tuple(attention.shape)
+        ((3, 5, 8), (3, 2, 5, 7))
 
     Source: Vaswani et al. (2017), Attention is all you need.
     """
 
     def call(
-        self,
-        query: Tensor,
-        keys: Tensor | None = None,
-        seen: Tensor | None = None,
-        scores: bool = False,
-        training: bool | None = None,
-    ) -> Tensor | tuple[Tensor, Tensor]:
+        self, query: Tensor, keys: Tensor | None = None, seen: Tensor | None = None, training: bool | None = None
+    ) -> tuple[Tensor, Tensor]:
         if keys is None:
-            query_heads, key_heads, value_heads = self._heads(query, self.query_dense, self.key_dense, self.value_dense)
+            looking, looked_at, values = self._heads(query, self.query_dense, self.key_dense, self.value_dense)
         else:
-            (query_heads,) = self._heads(query, self.query_dense)
-            key_heads, value_heads = self._heads(keys, self.key_dense, self.value_dense)
-        logits = ops.matmul(query_heads, ops.transpose(key_heads, (0, 1, 3, 2)))
+            (looking,) = self._heads(query, self.query_dense)
+            looked_at, values = self._heads(keys, self.key_dense, self.value_dense)
+        logits = ops.matmul(looking * self.key_dim**-0.5, ops.transpose(looked_at, (0, 1, 3, 2)))
         if seen is not None:
-            absent = ops.logical_not(seen)[:, None, None, :]
-            half = keras.backend.standardize_dtype(logits.dtype) == "float16"
-            logits = logits + ops.cast(absent, logits.dtype) * (-3e4 if half else -1e9)
+            absent = ops.cast(ops.logical_not(seen), logits.dtype)[:, None, None, :]
+            logits += absent * (-3e4 if keras.backend.standardize_dtype(logits.dtype) == "float16" else -1e9)
         attention = ops.softmax(logits)
-        found = ops.matmul(self._dropout_layer(attention, training=training), value_heads)
-        found = self._joined(ops.transpose(found, (0, 2, 1, 3)))
-        return (found, attention) if scores else found
+        found = ops.matmul(self._dropout_layer(attention, training=training), values)
+        return self._joined(ops.transpose(found, (0, 2, 1, 3))), attention
 
     def _heads(self, tokens: Tensor, *projections: keras.layers.EinsumDense) -> list[Tensor]:
-        """What each projection makes of the tokens, `(batch, heads, time, size)`; the queries' with their factor."""
-        factors = [self.key_dim**-0.5 if projection is self.query_dense else 1.0 for projection in projections]
+        """What each projection makes of the tokens, `(batch, heads, time, size)`."""
         if any(projection.quantization_mode for projection in projections):
-            made = [factor * projection(tokens) for factor, projection in zip(factors, projections)]
-            return [ops.transpose(heads, (0, 2, 1, 3)) for heads in made]
-        kernels = [factor * projection.kernel for factor, projection in zip(factors, projections)]
-        kernel = ops.cast(ops.concatenate(kernels, axis=1), tokens.dtype)
+            return [ops.transpose(projection(tokens), (0, 2, 1, 3)) for projection in projections]
+        kernel = ops.cast(ops.concatenate([one.kernel for one in projections], axis=1), tokens.dtype)
         units, heads, size = kernel.shape
         made = flat_product(tokens, ops.reshape(kernel, (units, heads * size)))
         made = ops.reshape(made, (*ops.shape(tokens)[:2], heads, size))
@@ -130,42 +120,33 @@ class AttentionBlock(keras.layers.Layer):
         units: size of the tokens.
         num_heads: heads of the attention, each of `units // num_heads`, one at the least.
         dropout: rate at which attention and both results are dropped in training.
-        kernel_initializer, kernel_regularizer: of all kernels, as Keras takes them.
+        name: as of every Keras layer.
+        **inner: what goes to the Keras layers inside: `dtype`, `kernel_initializer`, `kernel_regularizer`.
 
     Call arguments:
         tokens: `(batch, time, units)`.
         seen: mask of the keys, `(batch, other)` booleans, which are there; None: all. A token that finds none takes in
             nothing.
         keys: `(batch, other, units)`, normalised, what the tokens look at; None: at themselves.
-        scores: whether to return the attention, too.
         training: whether to drop.
 
     Returns:
-        `(batch, time, units)`; with `scores`, a pair of that and the attention `(batch, heads, time, other)`.
+        `(batch, time, units)`, and the attention `(batch, heads, time, other)`.
 
     Example:
         >>> import numpy as np
         >>> block = AttentionBlock(8, num_heads=2)
-        >>> tokens, scores = block(np.ones((3, 5, 8)), scores=True)
-        >>> tuple(tokens.shape), tuple(scores.shape)
+        >>> tokens, attention = block(np.ones((3, 5, 8)))
+        >>> tuple(tokens.shape), tuple(attention.shape)
         ((3, 5, 8), (3, 2, 5, 5))
 
     Source: Vaswani et al. (2017); normalised first as Xiong et al. (2020), On layer normalization in the transformer
     architecture. The projections have no biases: a key's would never matter, as softmax takes no notice of it.
     """
 
-    def __init__(
-        self,
-        units: int,
-        num_heads: int,
-        dropout: float = 0.0,
-        kernel_initializer: Any = "glorot_uniform",
-        kernel_regularizer: Any = None,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(**kwargs)
-        take_kernel_options(self, kernel_initializer, kernel_regularizer)
-        inner, policy = inner_options(self), {"dtype": self.dtype_policy}
+    def __init__(self, units: int, num_heads: int, dropout: float = 0.0, name: str | None = None, **inner: Any) -> None:
+        super().__init__(name=name, dtype=inner.get("dtype"))
+        policy = {"dtype": self.dtype_policy}
         self.units = units
         self.supports_masking = True
         size = max(1, units // num_heads)
@@ -183,20 +164,13 @@ class AttentionBlock(keras.layers.Layer):
         self.narrow.build((None, None, 2 * self.units))
 
     def call(
-        self,
-        tokens: Tensor,
-        seen: Tensor | None = None,
-        keys: Tensor | None = None,
-        scores: bool = False,
-        training: bool | None = None,
-    ) -> Tensor | tuple[Tensor, Tensor]:
-        found = self.attend(self.norms[0](tokens), keys, seen, scores=scores, training=training)
-        found, attention = found if scores else (found, None)
+        self, tokens: Tensor, seen: Tensor | None = None, keys: Tensor | None = None, training: bool | None = None
+    ) -> tuple[Tensor, Tensor]:
+        found, attention = self.attend(self.norms[0](tokens), keys, seen, training=training)
         anything = None if seen is None else ops.any(seen, axis=1)
         tokens = tokens + self.drop(masks.keep(found, anything), training=training)
         told = self.narrow(self.widen(self.norms[1](tokens)))
-        tokens = tokens + self.drop(told, training=training)
-        return (tokens, attention) if scores else tokens
+        return tokens + self.drop(told, training=training), attention
 
     def compute_mask(self, inputs: Tensor, previous_mask: Any = None) -> None:
         return None  # whoever calls keeps account of what is there
@@ -219,16 +193,9 @@ class TokenFusion(FusionLayer):
     """
 
     def __init__(
-        self,
-        units: int,
-        num_heads: int = 4,
-        num_layers: int = 2,
-        dropout: float = 0.0,
-        kernel_initializer: Any = "glorot_uniform",
-        kernel_regularizer: Any = None,
-        **kwargs: Any,
+        self, units: int, num_heads: int = 4, num_layers: int = 2, dropout: float = 0.0, **kwargs: Any
     ) -> None:
-        super().__init__(units, kernel_initializer, kernel_regularizer, **kwargs)
+        super().__init__(units, **kwargs)
         check_positive(self, num_heads=num_heads, num_layers=num_layers)
         self.num_heads, self.num_layers, self.dropout = num_heads, num_layers, dropout
         self.embedding = ModalityEmbedding(dtype=self.dtype_policy, name="embedding")
@@ -324,6 +291,7 @@ class CrossModalAttention(TokenFusion):
 
     Example:
         >>> import numpy as np
+        >>> from mmkit.layers import CrossModalAttention
         >>> layer = CrossModalAttention(8, num_heads=2)
         >>> features = {"image": np.ones((2, 3)), "audio": np.ones((2, 5, 4))}
         >>> present = {"image": np.array([True, False])}
@@ -353,7 +321,7 @@ class CrossModalAttention(TokenFusion):
             keys, seen = joined([tokens[other] for other in others], [there.get(other) for other in others])
             keys, looking = self.norm(keys), tokens[name]
             for place in range(self.num_layers):
-                looking = self.blocks[f"{place}_{name}"](looking, seen, keys, training=training)
+                looking, _ = self.blocks[f"{place}_{name}"](looking, seen, keys, training=training)
             pooled.append(masks.mean_over_time(looking, there.get(name)))
         return self.projection(ops.concatenate(pooled, axis=-1))
 
@@ -378,6 +346,7 @@ class BottleneckFusion(TokenFusion):
 
     Example:
         >>> import numpy as np
+        >>> from mmkit.layers import BottleneckFusion
         >>> layer = BottleneckFusion(8, num_bottlenecks=2, num_heads=2)
         >>> features = {"image": np.ones((2, 3)), "audio": np.ones((2, 5, 4))}
         >>> present = {"image": np.array([True, False])}
@@ -388,15 +357,9 @@ class BottleneckFusion(TokenFusion):
     """
 
     def __init__(
-        self,
-        units: int,
-        num_bottlenecks: int = 4,
-        num_heads: int = 4,
-        num_layers: int = 2,
-        dropout: float = 0.0,
-        **kwargs: Any,
+        self, units: int, num_bottlenecks: int = 4, num_heads: int = 4, num_layers: int = 2, **kwargs: Any
     ) -> None:
-        super().__init__(units, num_heads, num_layers, dropout, **kwargs)
+        super().__init__(units, num_heads, num_layers, **kwargs)
         check_positive(self, num_bottlenecks=num_bottlenecks)
         self.num_bottlenecks = num_bottlenecks
         self.projection = keras.layers.Dense(units, name="projection", **inner_options(self))
@@ -415,7 +378,7 @@ class BottleneckFusion(TokenFusion):
             proposed = {}
             for name in self.names:
                 both, seen = joined([shared, tokens[name]], [None, there.get(name)])
-                both = self.blocks[f"{place}_{name}"](both, seen, training=training)
+                both, _ = self.blocks[f"{place}_{name}"](both, seen, training=training)
                 proposed[name], tokens[name] = both[:, : self.num_bottlenecks], both[:, self.num_bottlenecks :]
             shared = mean_of_present(proposed, present, otherwise=shared)
         means = {name: masks.mean_over_time(self.norm(tokens[name]), there.get(name)) for name in self.names}
@@ -470,6 +433,7 @@ class PerceiverFusion(TokenFusion):
 
     Example:
         >>> import numpy as np
+        >>> from mmkit.layers import PerceiverFusion
         >>> layer = PerceiverFusion(8, num_latents=2, num_heads=2)
         >>> features = {"image": np.ones((2, 3)), "audio": np.ones((2, 5, 4))}
         >>> present = {"image": np.array([True, False])}
@@ -480,15 +444,9 @@ class PerceiverFusion(TokenFusion):
     """
 
     def __init__(
-        self,
-        units: int,
-        num_latents: int = 8,
-        num_heads: int = 4,
-        num_layers: int = 2,
-        dropout: float = 0.0,
-        **kwargs: Any,
+        self, units: int, num_latents: int = 8, num_heads: int = 4, num_layers: int = 2, **kwargs: Any
     ) -> None:
-        super().__init__(units, num_heads, num_layers, dropout, **kwargs)
+        super().__init__(units, num_heads, num_layers, **kwargs)
         check_positive(self, num_latents=num_latents)
         self.num_latents = num_latents
         self.last = keras.layers.LayerNormalization(epsilon=1e-6, dtype=self.dtype_policy, name="last")
@@ -504,9 +462,9 @@ class PerceiverFusion(TokenFusion):
         tokens, there = self.tokens(features, mask)
         keys, seen = joined([tokens[name] for name in self.names], [there.get(name) for name in self.names])
         keys = self.norm(keys)
-        latents = self.read(self.repeat(self.latents, keys), seen, keys, training=training)
+        latents, _ = self.read(self.repeat(self.latents, keys), seen, keys, training=training)
         for block in self.blocks:
-            latents = block(latents, training=training)
+            latents, _ = block(latents, training=training)
         return ops.mean(self.last(latents), axis=1)
 
     def get_config(self) -> dict[str, Any]:
@@ -530,6 +488,7 @@ class FusionTransformer(TokenFusion):
 
     Example:
         >>> import numpy as np
+        >>> from mmkit.layers import FusionTransformer
         >>> layer = FusionTransformer(8, num_heads=2)
         >>> features = {"image": np.ones((2, 3)), "audio": np.ones((2, 5, 4))}
         >>> present = {"image": np.array([True, False])}
@@ -585,7 +544,7 @@ class FusionTransformer(TokenFusion):
         stream, seen = self.stream(*self.check(features, mask))
         maps = []
         for block in self.blocks:
-            stream, attention = block(stream, seen, scores=True)
+            stream, attention = block(stream, seen)
             maps.append(attention)
         return ops.stack(maps, axis=1)
 
@@ -599,7 +558,7 @@ class FusionTransformer(TokenFusion):
         stream, seen = self.stream(features, mask)
         *blocks, last = self.blocks
         for block in blocks:
-            stream = block(stream, seen, training=training)
+            stream, _ = block(stream, seen, training=training)
         # Of the last block only the first token is read, so only that one is computed. It looks at all the others.
-        front = last(stream[:, :1], seen, last.norms[0](stream), training=training)
+        front, _ = last(stream[:, :1], seen, last.norms[0](stream), training=training)
         return self.norm(front[:, 0])

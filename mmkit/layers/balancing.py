@@ -73,11 +73,7 @@ class OGMGE(FusionLayer):
         self.bias = self.add_weight(shape=(self.units,), initializer="zeros", name="bias")
 
     def call(
-        self,
-        features: Features,
-        mask: Mask | None = None,
-        training: bool | None = None,
-        labels: Tensor | None = None,
+        self, features: Features, mask: Mask | None = None, training: bool | None = None, labels: Tensor | None = None
     ) -> Tensor:
         cast, checked = self.check(features, mask)
         vectors = self.vectors(cast, checked)
@@ -129,8 +125,8 @@ class OGMGE(FusionLayer):
     def _modulate(self, vectors: list[Tensor], mask: dict[str, Tensor], labels: Tensor) -> list[Tensor]:
         """The vectors as they are, but with other gradients."""
         error = ops.softmax(ops.cast(self._logits(vectors), "float32")) - ops.one_hot(labels, self.units)
-        count = ops.cast(ops.maximum(ops.shape(error)[0], 1), "float32")
-        error = error / count  # the mean cross-entropy's gradient to the logits
+        # The mean cross-entropy's gradient to the logits.
+        error = error / ops.cast(ops.maximum(ops.shape(error)[0], 1), "float32")
         modulated = []
         for name, vector, factor in zip(self.names, vectors, self._coefficients(vectors, mask, labels)):
             if self.noise:
@@ -172,7 +168,7 @@ class UncertaintyWeighting(keras.layers.Layer):
         A number.
 
     Raises:
-        ValueError: if a name is missing, unknown or there twice.
+        ValueError: if a name is missing, unknown or repeated.
 
     Source: Kendall, Gal and Cipolla (2018), Multi-task learning using uncertainty to weigh losses.
 

@@ -11,7 +11,7 @@ from keras import ops
 from mmkit import pretrained
 from mmkit.layers import masks
 from mmkit.layers.base import check_positive
-from mmkit.layers.kernels import dtype_config, inner_options, kernel_config, settle_dtypes, take_kernel_options
+from mmkit.layers.kernels import branch_config, inner_options, settle_dtypes, take_kernel_options
 from mmkit.layers.types import Shape, Tensor
 
 POOLINGS = ("cls", "mean", "attention")
@@ -92,10 +92,9 @@ class BertTextBranch(keras.layers.Layer):
     ) -> None:
         # autocast would round ids that come as numbers with a point; what comes is checked and cast in `call`.
         super().__init__(autocast=False, **kwargs)
-        if pooling not in POOLINGS:
-            raise ValueError(f"BertTextBranch: unknown pooling {pooling!r}: use one of {', '.join(POOLINGS)}")
-        if train not in TRAINS:
-            raise ValueError(f"BertTextBranch: unknown train {train!r}: use one of {', '.join(TRAINS)}")
+        for name, given, known in (("pooling", pooling, POOLINGS), ("train", train, TRAINS)):
+            if given not in known:
+                raise ValueError(f"BertTextBranch: unknown {name} {given!r}: use one of {', '.join(known)}")
         check_positive(self, units=units, rank=rank, last=1 if last is None else last)
         if backbone is None:
             backbone = pretrained.text_backbone(dtype=self.dtype_policy)
@@ -256,19 +255,8 @@ class BertTextBranch(keras.layers.Layer):
         return (*input_shape[: 2 if self.tokens else 1], self.units)
 
     def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            **dtype_config(self),
-            **kernel_config(self),
-            "units": self.units,
-            "backbone": keras.saving.serialize_keras_object(self.backbone),
-            "pooling": self.pooling,
-            "train": self.train,
-            "last": self.last,
-            "rank": self.rank,
-            "tokens": self.tokens,
-            "activation": self.activation,
-        }
+        own = branch_config(self, "units", "pooling", "train", "last", "rank", "tokens", "activation")
+        return {**super().get_config(), **own, "backbone": keras.saving.serialize_keras_object(self.backbone)}
 
     @classmethod
     def from_config(cls, config: dict) -> "BertTextBranch":
@@ -276,7 +264,7 @@ class BertTextBranch(keras.layers.Layer):
         return cls(**{**config, "backbone": keras.saving.deserialize_keras_object(config["backbone"])})
 
 
-_owners: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()  # from backbone to a weak reference to its branch
+_owners: weakref.WeakValueDictionary = weakref.WeakValueDictionary()  # from the id of a backbone to its branch
 
 
 def _take(backbone: keras.Model, branch: BertTextBranch) -> None:
@@ -285,15 +273,14 @@ def _take(backbone: keras.Model, branch: BertTextBranch) -> None:
     Raises:
         ValueError: if it is another branch's.
     """
-    if backbone in _owners and _owners[backbone]() is not None:
+    if id(backbone) in _owners:
         gc.collect()  # a branch that is no longer used may not have been cleared away yet
-    owner = _owners[backbone]() if backbone in _owners else None
-    if owner is not None:
+    if id(backbone) in _owners:
         raise ValueError(
-            f"BertTextBranch: backbone {backbone.name!r} belongs to the branch {owner.name!r}: give each branch one of "
-            "its own (such as mmkit.pretrained.text_backbone()), or call the same branch for both texts"
+            f"BertTextBranch: backbone {backbone.name!r} belongs to the branch {_owners[id(backbone)].name!r}: give "
+            "each branch one of its own (mmkit.pretrained.text_backbone() makes one), or call one branch for both texts"
         )
-    _owners[backbone] = weakref.ref(branch)
+    _owners[id(backbone)] = branch
 
 
 def _restart_lora_when_loaded(dense: keras.layers.Layer) -> None:

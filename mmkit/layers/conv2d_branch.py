@@ -8,7 +8,7 @@ from keras import ops
 
 from mmkit.layers import masks
 from mmkit.layers.base import check_positive
-from mmkit.layers.kernels import dtype_config, inner_options, kernel_config, settle_dtypes, take_kernel_options
+from mmkit.layers.kernels import branch_config, inner_options, settle_dtypes, take_kernel_options
 from mmkit.layers.types import Shape, Tensor
 
 
@@ -105,8 +105,8 @@ class Conv2DBranch(keras.layers.Layer):
         self._check_size(inputs.shape)
         if mask is not None:
             mask = masks.check_mask("Conv2DBranch", self.name, mask, inputs, per_step=True)
-        seen = masks.keep(ops.cast(inputs, self.compute_dtype), mask)
-        rows = mask if mask is not None and len(mask.shape) == 2 else None
+        seen = _one_at_least(masks.keep(ops.cast(inputs, self.compute_dtype), mask))
+        rows = _one_at_least(mask) if mask is not None and len(mask.shape) == 2 else None
         for convolution in self.convolutions:
             if rows is None:
                 seen = convolution(seen)
@@ -115,13 +115,15 @@ class Conv2DBranch(keras.layers.Layer):
                 seen = masks.keep(seen, rows)
         if self.pooling == "flatten":
             features = self.projection(ops.reshape(seen, (-1, self.rows * self.row_size)))
-            return masks.keep(features, None if mask is None else masks.is_present(mask))
-        features = self.projection(ops.reshape(seen, (-1, ops.shape(seen)[1], self.row_size)))
-        if self.pooling is None:
-            return masks.keep(features, mask if rows is None else rows)
-        if rows is not None:
-            features = ops.where(ops.expand_dims(rows, -1), features, -float("inf"))
-        return masks.keep(ops.max(features, axis=1), None if mask is None else masks.is_present(mask))
+        else:
+            features = self.projection(ops.reshape(seen, (-1, ops.shape(seen)[1], self.row_size)))
+            if self.pooling == "max":
+                if rows is not None:
+                    features = ops.where(ops.expand_dims(rows, -1), features, -float("inf"))
+                features = ops.max(features, axis=1)
+            elif rows is not None:
+                features = masks.keep(features, rows)
+        return masks.keep(features[: ops.shape(inputs)[0]], None if mask is None else masks.is_present(mask))
 
     def _check_size(self, shape: Shape) -> None:
         """Raises a ValueError if the picture is of another size than the weights were made for."""
@@ -165,19 +167,22 @@ class Conv2DBranch(keras.layers.Layer):
         return (input_shape[0], rows, self.units)
 
     def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            **dtype_config(self),
-            **kernel_config(self),
-            "units": self.units,
-            "filters": self.filters,
-            "kernel_size": self.kernel_size,
-            "pooling": self.pooling,
-            "activation": self.activation,
-        }
+        own = branch_config(self, "units", "filters", "kernel_size", "pooling", "activation")
+        return {**super().get_config(), **own}
 
 
 def _halved(rows: Tensor) -> Tensor:
     """The mask of the rows after a convolution with stride two: a row is there if one of the two it stands for is."""
     numbers = ops.cast(ops.expand_dims(rows, -1), "float32")
     return ops.cast(ops.max_pool(numbers, 2, strides=2, padding="same")[..., 0], "bool")
+
+
+def _one_at_least(batch: Tensor) -> Tensor:
+    """The batch, or if it is empty one example of zeros.
+
+    A replica may get no example of the last batch, and TensorFlow gives the convolution of none a wrong shape (oneDNN).
+    """
+    if isinstance(batch.shape[0], int) and batch.shape[0] > 0:
+        return batch
+    first, *rest = ops.shape(batch)
+    return ops.concatenate([batch, ops.zeros((ops.maximum(1 - first, 0), *rest), dtype=batch.dtype)], axis=0)

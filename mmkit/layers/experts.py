@@ -57,24 +57,15 @@ class MixtureOfExpertsFusion(FusionLayer):
 
     def build_modalities(self, shapes: dict[str, Shape]) -> None:
         size, experts = sum(shape[-1] for shape in shapes.values()), self.num_experts
-        first, second = (drawn_apart(self.kernel_initializer, experts, axis=axis) for axis in (1, 0))
-        options = inner_options(self)
+        options, out = inner_options(self), (experts, self.units)
+        first, second = (
+            {**options, "kernel_initializer": drawn_apart(self.kernel_initializer, experts, axis)} for axis in (1, 0)
+        )
         self.router = keras.layers.Dense(experts, use_bias=False, name="router", **options)
         self.hidden = keras.layers.EinsumDense(
-            "bi,ieh->beh",
-            (experts, self.units),
-            bias_axes="eh",
-            activation="relu",
-            name="hidden",
-            **{**options, "kernel_initializer": first},
+            "bi,ieh->beh", out, bias_axes="eh", activation="relu", name="hidden", **first
         )
-        self.outcome = keras.layers.EinsumDense(
-            "beh,ehu->beu",
-            (experts, self.units),
-            bias_axes="eu",
-            name="outcome",
-            **{**options, "kernel_initializer": second},
-        )
+        self.outcome = keras.layers.EinsumDense("beh,ehu->beu", out, bias_axes="eu", name="outcome", **second)
         self.router.build((None, size))
         self.hidden.build((None, size))
         self.outcome.build((None, experts, self.units))

@@ -202,10 +202,6 @@ class GatedFusion(FusionLayer):
         ['audio', 'image']
     """
 
-    def __init__(self, units: int, **kwargs: Any) -> None:
-        super().__init__(units, **kwargs)
-        self.gate = None
-
     def build_modalities(self, shapes: dict[str, Shape]) -> None:
         self.hidden = dense_for_each(self, self.units, shapes, activation="tanh", prefix="hidden_")
         self.gate = keras.layers.Dense(
@@ -231,8 +227,5 @@ class GatedFusion(FusionLayer):
 
     def fuse(self, features: dict[str, Tensor], mask: dict[str, Tensor], training: bool | None) -> Tensor:
         vectors = self.vectors(features, mask)
-        weighed = [
-            gate * self.hidden[name](vector)
-            for name, vector, gate in zip(self.names, vectors, self._gates(vectors, mask))
-        ]
-        return ops.sum(ops.stack(weighed), axis=0)
+        hidden = [self.hidden[name](vector) for name, vector in zip(self.names, vectors)]
+        return ops.sum(ops.stack(hidden) * ops.stack(self._gates(vectors, mask)), axis=0)

@@ -1,7 +1,7 @@
 """What the kit's layers pass to the Keras layers inside them: initializer, regularizer, dtypes, names."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
@@ -61,6 +61,12 @@ def kernel_config(layer: keras.layers.Layer) -> dict[str, Any]:
     }
 
 
+def branch_config(layer: keras.layers.Layer, *names: str) -> dict[str, Any]:
+    """What `get_config` of a branch returns besides what Keras's own does: the arguments of these `names`, and those
+    that concern the layers inside."""
+    return {**dtype_config(layer), **kernel_config(layer), **{name: getattr(layer, name) for name in names}}
+
+
 def dtype_config(layer: keras.layers.Layer) -> dict[str, Any]:
     """What `get_config` of a layer that is made of Keras layers returns as its dtype, once some of them are quantized.
 
@@ -69,17 +75,23 @@ def dtype_config(layer: keras.layers.Layer) -> dict[str, Any]:
     made anew. Empty if nothing is quantized.
     """
     policies = {}
-    for inner in layer._flatten_layers(include_self=False):
+    for inner in _parts(layer):
         if inner.quantization_mode is not None:
             place = layer.name + inner.path.removeprefix(layer.path)  # wherever the layer itself is built
             policies[f"(.*/)?{re.escape(place)}"] = inner.dtype_policy
     if not policies:
         return {}
-    default = layer.dtype_policy
-    if isinstance(default, keras.dtype_policies.DTypePolicyMap):
-        default = default.default_policy
+    default = getattr(layer.dtype_policy, "default_policy", layer.dtype_policy)
     policy = keras.dtype_policies.DTypePolicyMap(default.name, policies)  # by name: Keras stores it as it is given
     return {"dtype": keras.dtype_policies.serialize(policy)}
+
+
+def _parts(layer: keras.layers.Layer) -> Iterator[keras.layers.Layer]:
+    """The layers that `layer` is made of, at every depth; not those of a model inside, which stores its own."""
+    for inner in layer._flatten_layers(include_self=False, recursive=False):
+        if not isinstance(inner, keras.Model):
+            yield inner
+            yield from _parts(inner)
 
 
 def settle_dtypes(layer: keras.layers.Layer) -> None:
@@ -87,8 +99,8 @@ def settle_dtypes(layer: keras.layers.Layer) -> None:
 
     Keras's Dense layer is made by the map, but cannot be saved with it.
     """
-    for inner in layer._flatten_layers(include_self=False):
-        if isinstance(inner.dtype_policy, keras.dtype_policies.DTypePolicyMap):
+    for inner in _parts(layer):
+        if isinstance(inner.dtype_policy, keras.dtype_policies.DTypePolicyMap) and inner.path:
             inner._dtype_policy = inner.dtype_policy[inner.path]
 
 

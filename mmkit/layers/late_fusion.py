@@ -84,24 +84,17 @@ class LateFusion(FusionLayer):
             raise ValueError(f"LateFusion: exponents name {', '.join(unknown)}, but the modalities are {list(shapes)}")
         self.powers = {name: (self.exponents or {}).get(name, 1.0) for name in shapes}
         if self.learn_exponents:
-            self.powers = {
-                name: self.add_weight(
-                    shape=(),
-                    initializer=keras.initializers.Constant(power),
-                    constraint="non_neg",
-                    name=keras_name(name, "exponent_"),
-                )
-                for name, power in self.powers.items()
-            }
+            for name, power in self.powers.items():
+                start, label = keras.initializers.Constant(power), keras_name(name, "exponent_")
+                self.powers[name] = self.add_weight((), start, constraint="non_neg", name=label)
 
     def fuse(self, features: dict[str, Tensor], mask: dict[str, Tensor], training: bool | None) -> Tensor:
         shares = np.ones(self.units) if self.prior is None else np.asarray(self.prior)
         prior = ops.convert_to_tensor(np.log(shares / shares.sum()), dtype="float32")
         total = ops.expand_dims(prior, 0)
         for name, logits in zip(self.names, self.vectors(features, mask)):
-            term = ops.log_softmax(ops.cast(logits, "float32")) - prior
-            term = ops.cast(self.powers[name], "float32") * term
-            total = total + masks.keep(term, mask.get(name))
+            ratio = ops.log_softmax(ops.cast(logits, "float32")) - prior
+            total = total + masks.keep(ops.cast(self.powers[name], "float32") * ratio, mask.get(name))
         return ops.cast(ops.log_softmax(total), self.compute_dtype)
 
     def get_config(self) -> dict[str, Any]:

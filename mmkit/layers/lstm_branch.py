@@ -1,6 +1,5 @@
 """A branch for sequences."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -8,11 +7,11 @@ from keras import ops
 
 from mmkit.layers import masks
 from mmkit.layers.base import check_positive
-from mmkit.layers.kernels import dtype_config, inner_options, kernel_config, take_kernel_options
+from mmkit.layers.kernels import branch_config, inner_options, take_kernel_options
 from mmkit.layers.types import Shape, Tensor
 
 
-def _orthogonal(shape: Sequence[int], dtype: str | None = None) -> Tensor:
+def _orthogonal(shape: Shape, dtype: str | None = None) -> Tensor:
     """Keras's orthogonal matrix, computed in float32: in bfloat16 TensorFlow has no QR decomposition."""
     return ops.cast(keras.initializers.Orthogonal()(shape, dtype="float32"), dtype or keras.config.floatx())
 
@@ -119,8 +118,7 @@ class LSTMBranch(keras.layers.Layer):
         packed = _steps_of(states, ops.argsort(ops.where(mask, step, step + ops.shape(inputs)[1]), axis=1))
         states = self._run(packed, step < ops.maximum(count, 1), training)
         if self.tokens:
-            place = ops.cumsum(ops.cast(mask, "int32"), axis=1) - 1
-            return masks.keep(_steps_of(states, ops.maximum(place, 0)), mask)
+            return masks.keep(_steps_of(states, ops.maximum(ops.cumsum(ops.cast(mask, "int32"), axis=1) - 1, 0)), mask)
         return masks.keep(states, masks.is_present(mask))
 
     def _run(self, states: Tensor, mask: Tensor | None, training: bool | None) -> Tensor:
@@ -139,16 +137,8 @@ class LSTMBranch(keras.layers.Layer):
         return (*input_shape[: 2 if self.tokens else 1], self.units)
 
     def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            **dtype_config(self),
-            **kernel_config(self),
-            "units": self.units,
-            "tokens": self.tokens,
-            "num_layers": self.num_layers,
-            "bidirectional": self.bidirectional,
-            "dropout": self.dropout,
-        }
+        own = branch_config(self, "units", "tokens", "num_layers", "bidirectional", "dropout")
+        return {**super().get_config(), **own}
 
 
 def _steps_of(states: Tensor, places: Tensor) -> Tensor:

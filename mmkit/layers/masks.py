@@ -19,7 +19,7 @@ def check_names(layer: str, features: Any, expected: Sequence[str] | None = None
         expected: the names that there should be, or None if there are no expectations yet.
 
     Raises:
-        ValueError: if `features` is no such dict, a name is empty, or the names differ from `expected`.
+        ValueError: if `features` is no such dict, a name is empty, a tensor ragged, or the names differ from `expected`.
     """
     if not isinstance(features, Mapping) or not features or not all(isinstance(name, str) for name in features):
         raise ValueError(
@@ -29,6 +29,11 @@ def check_names(layer: str, features: Any, expected: Sequence[str] | None = None
     names = sorted(features)
     if "" in names:
         raise ValueError(f"{layer}: a modality's name must not be empty: got {names}")
+    ragged = [name for name in names if hasattr(features[name], "row_splits")]
+    if ragged:
+        raise ValueError(
+            f"{layer}: {', '.join(ragged)}: ragged; pad it and give a mask, as mmkit.pipelines.batches does"
+        )
     if expected is not None and names != sorted(expected):
         missing, unknown = sorted(set(expected) - set(names)), sorted(set(names) - set(expected))
         shapes = {name: _shape(features[name]) for name in names}
@@ -149,7 +154,7 @@ def per_step(mask: Tensor, tokens: Tensor) -> Tensor:
 
 
 def mean_over_time(tokens: Tensor, mask: Tensor | None) -> Tensor:
-    """The mean of the tokens that are there, zeros where none is.
+    """The mean of the tokens that the mask leaves, zeros where it leaves none.
 
     Args:
         tokens: `(batch, time, units)`.

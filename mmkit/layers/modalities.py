@@ -117,11 +117,8 @@ class ModalityEmbedding(keras.layers.Layer):
         for name in self.names:
             shape = features_shape[name]
             masks.check_shape("ModalityEmbedding", name, shape, (2, 3))
-            self.embeddings[name] = self.add_weight(
-                shape=(shape[-1],),
-                initializer=keras.initializers.RandomNormal(stddev=0.02),
-                name=keras_name(name, "embedding_"),
-            )
+            start = keras.initializers.RandomNormal(stddev=0.02)
+            self.embeddings[name] = self.add_weight((shape[-1],), start, name=keras_name(name, "embedding_"))
 
     def call(self, features: Features, mask: Mask | None = None, training: bool | None = None) -> dict[str, Tensor]:
         masks.check_names("ModalityEmbedding", features, self.names)

@@ -7,7 +7,7 @@ from keras import ops
 
 from mmkit.layers import masks
 from mmkit.layers.base import check_positive
-from mmkit.layers.kernels import dtype_config, inner_options, kernel_config, settle_dtypes, take_kernel_options
+from mmkit.layers.kernels import branch_config, inner_options, settle_dtypes, take_kernel_options
 from mmkit.layers.types import Shape, Tensor
 
 
@@ -90,11 +90,5 @@ class TabularBranch(keras.layers.Layer):
         return (input_shape[0], self.units)
 
     def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            **dtype_config(self),
-            **kernel_config(self),
-            "units": self.units,
-            "hidden": self.hidden,
-            "activation": self.activation,
-        }
+        own = branch_config(self, "units", "hidden", "activation")
+        return {**super().get_config(), **own}

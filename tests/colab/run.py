@@ -5,7 +5,7 @@ notebooks, each copied alone into an empty folder, where the notebook's own Setu
 nothing but the kit may have come or changed: Colab has loaded NumPy before the first cell, so a change to its
 packages would force the learner to restart.
 
-    python tests/colab/run.py          all of that; needs `make data` first
+    python tests/colab/run.py          all of that
     python tests/colab/run.py --find   only says which Python 3.13 it would use
 """
 
@@ -98,7 +98,7 @@ def run_as_colab(path: Path, wheel: Path) -> None:
         "COLAB_RELEASE_TAG": "release-colab-test",
         "PYDEVD_DISABLE_FILE_VALIDATION": "1",  # this ipykernel's debugger would talk about itself
         "MMKIT_SOURCE": str(wheel),
-        "MMKIT_CACHE": str(mmkit.cache_dir()),  # the data from `make data`, so that it is not brought a second time
+        "MMKIT_CACHE": str(mmkit.cache_dir()),  # the user's, so that data is not brought a second time
     }
     rest = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     with tempfile.TemporaryDirectory() as folder:

@@ -24,6 +24,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import run
+
 ROOT = Path(__file__).resolve().parents[2]
 LOCK = Path(__file__).with_name("requirements.lock")
 WHEELS = ROOT / "build" / "gpu" / "wheels"
@@ -36,11 +38,10 @@ NEEDED = {
     "regex": "regex", "filelock": "filelock", "psutil": "psutil", "pytest": "pytest", "iniconfig": "iniconfig",
     "pluggy": "pluggy", "pytest-xdist": "xdist", "execnet": "execnet", "kagglesdk": "kagglesdk", "pyyaml": "yaml",
     "requests": "requests", "tqdm": "tqdm", "protobuf": "google.protobuf", "certifi": "certifi", "idna": "idna",
-    "charset-normalizer": "charset_normalizer", "urllib3": "urllib3",
+    "charset-normalizer": "charset_normalizer", "urllib3": "urllib3", "tokenizers": "tokenizers",
 }  # fmt: skip
 PYTHONS = ("3.11", "3.12", "3.13")
-TESTS = ("tests/on_jax/test_devices.py", "tests/test_layer_formulas.py", "tests/test_losses.py", "tests/test_layers.py")
-LIMIT = 450  # seconds, of which the steps take about a hundred
+TESTS = ("tests/on_jax/test_devices.py", *run.TESTS)
 ROUNDS = 3
 BATCHES = (40, 512)
 
@@ -49,6 +50,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="make test-gpu", description=__doc__.splitlines()[0])
     parser.add_argument("--fetch", action="store_true", help="bring the packages, where there is a network")
     parser.add_argument("--cpu", action="store_true", help="on the processor, to try the script itself")
+    parser.add_argument("--minutes", type=float, default=7.5, help="in which all has to be done")
     arguments, options = parser.parse_known_args()
     if arguments.fetch:
         return fetch()
@@ -56,7 +58,7 @@ def main() -> None:
     environment = set_up(arguments.cpu)
     print(describe(environment, arguments.cpu), flush=True)
     passed, failed = steps(environment, arguments.cpu)
-    more = layer_tests(environment, options, LIMIT - (time.monotonic() - start))
+    more = layer_tests(environment, options, 60 * arguments.minutes - (time.monotonic() - start))
     passed, failed = passed + more[0], failed + more[1]
     print(f"\nIn {(time.monotonic() - start) / 60:.1f} minutes, on the {'processor' if arguments.cpu else 'GPU'}:")
     print(f"{passed} passed, {failed} failed")
@@ -159,18 +161,24 @@ def steps(environment: dict[str, str], cpu: bool) -> tuple[int, int]:
         "PyTorch": {"framework": "torch"},
         "PyTorch, tuned": {"framework": "torch", "tuned": True},
     }
-    usual = {"model": "transformer", "device": "cpu" if cpu else "cuda", "epochs": 1 if cpu else 10}
+    usual = {
+        "model": "transformer",
+        "device": "cpu" if cpu else "cuda",
+        "epochs": 1,
+        "examples": 512 if cpu else 16_384,
+    }
+    batches = BATCHES[:1] if cpu else BATCHES
     try:
         with tempfile.TemporaryDirectory() as scratch:
             os.environ.update(JAX_ENABLE_X64="1")
             apart = part.check("transformer", Path(scratch))
             del os.environ["JAX_ENABLE_X64"]
-        cases = {f"{way}, {batch}": usual | ways[way] | {"batch": batch} for batch in BATCHES for way in ways}
+        cases = {f"{way}, {batch}": usual | ways[way] | {"batch": batch} for batch in batches for way in ways}
         samples = harness.in_turn("steps", cases, 1 if cpu else ROUNDS)
     except RuntimeError as error:
         print(error)
         return 0, 1
-    for batch in BATCHES:
+    for batch in batches:
         ms = {way: [sample["ms"] for sample in samples[f"{way}, {batch}"]] for way in ways}
         for way, mine in ms.items():
             ratio = harness.show(harness.ratios(mine, ms["PyTorch"]), 2)
@@ -186,13 +194,13 @@ def layer_tests(environment: dict[str, str], options: list[str], seconds: float)
     command = [sys.executable, "-m", "pytest", "-v", "-o", "addopts=", "--noconftest", "-p", "no:cacheprovider"]
     command += ["-p", "xdist", "-n", str(count), "--dist=load", "-W", "ignore", "--tb=short", *TESTS, *options]
     exact = {"JAX_DEFAULT_MATMUL_PRECISION": "highest"}  # a GPU multiplies more roughly unless it is asked not to
-    run = subprocess.Popen(
+    tests = subprocess.Popen(
         command, env=environment | exact, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
-    late = threading.Timer(max(seconds, 1), run.terminate)
+    late = threading.Timer(max(seconds, 1), tests.terminate)
     late.start()
     passed = failed = 0
-    for line in run.stdout:
+    for line in tests.stdout:
         result = re.match(r"\[gw\d+\] .*(PASSED|FAILED|ERROR) ", line)
         passed += bool(result) and result[1] == "PASSED"
         failed += bool(result) and result[1] != "PASSED"
@@ -200,7 +208,7 @@ def layer_tests(environment: dict[str, str], options: list[str], seconds: float)
             print(" ", line, end="", flush=True)
     in_time = late.is_alive()
     late.cancel()
-    if run.wait() not in (0, 1) or not in_time or (run.returncode and not failed):
+    if tests.wait() not in (0, 1) or not in_time or (tests.returncode and not failed):
         print(f"  The tests {'broke off' if in_time else 'were not done in time'}: that counts as failed.")
         failed += 1
     return passed, failed

@@ -55,3 +55,12 @@ def test_an_lstm_meets_any_mask_on_a_gpu(tokens):
     for one, other in zip(first, second, strict=True):
         assert np.isfinite(other).all()
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
+
+
+def test_an_lstm_without_a_mask_is_one_with_a_mask_that_hides_nothing():
+    """Without a mask a GPU takes cuDNN's kernel, with one Keras's loop."""
+    case = next(case for case in CASES if case.name == "LSTMBranch")
+    layer, features = case.make(), case.features(4)
+    (plain,) = case.call(layer, features)
+    (masked,) = case.call(layer, features, {"x": np.ones((4, 7), bool)})
+    np.testing.assert_allclose(np.asarray(plain), np.asarray(masked), rtol=1e-4, atol=1e-4)

@@ -43,6 +43,11 @@ class Lesson:
         return "because it has no fingerprint" if then is None else difference(then, self.now.parts)
 
     @property
+    def looks_changed(self) -> bool:
+        """Whether what only shows has changed since it was stored: plots, `grade`."""
+        return self.nb.metadata.get("mmkit", {}).get("look", self.now.look) != self.now.look
+
+    @property
     def must_run(self) -> bool:
         """Whether `make test` runs it."""
         return bool(self.stale) and not self.first_edition

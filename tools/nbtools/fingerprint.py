@@ -139,14 +139,14 @@ class _References(ast.NodeVisitor):
             self.visit(one)
         body = node.body if isinstance(node.body, list) else [node.body]
         free = {name for one in _scope(body) if isinstance(one, ast.Global | ast.Nonlocal) for name in one.names}
-        bound = {one.arg for one in ast.walk(node.args) if isinstance(one, ast.arg)} | _bound(_scope(body))
+        bound = {one.arg for one in ast.walk(node.args) if isinstance(one, ast.arg)} | bound_names(_scope(body))
         self._inside(bound - free, body)
 
     visit_FunctionDef = visit_AsyncFunctionDef = visit_Lambda = _function
 
     def _comprehension(self, node: ast.ListComp | ast.SetComp | ast.GeneratorExp | ast.DictComp) -> None:
         self.visit(node.generators[0].iter)  # it is worked out outside
-        targets = {name for one in node.generators for name in _bound(ast.walk(one.target))}
+        targets = {name for one in node.generators for name in bound_names(ast.walk(one.target))}
         self._inside(targets, ast.iter_child_nodes(node))
 
     visit_ListComp = visit_SetComp = visit_GeneratorExp = visit_DictComp = _comprehension
@@ -166,7 +166,8 @@ def _scope(nodes: Iterable[ast.AST]) -> Iterator[ast.AST]:
             yield from _scope(ast.iter_child_nodes(node))
 
 
-def _bound(nodes: Iterable[ast.AST]) -> set[str]:
+def bound_names(nodes: Iterable[ast.AST]) -> set[str]:
+    """The names that these nodes, each by itself, assign, define or delete."""
     bound = set()
     for node in nodes:
         if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):
@@ -177,11 +178,11 @@ def _bound(nodes: Iterable[ast.AST]) -> set[str]:
 
 
 def _run_by_import(node: ast.AST) -> Iterator[ast.AST]:
-    """What of a statement is worked out when its module is imported: all but the insides of functions."""
+    """The nodes of a statement that its module's import works out: all but the insides of functions."""
+    yield node
     if isinstance(node, Function):
         inner = [*getattr(node, "decorator_list", []), *node.args.defaults, *filter(None, node.args.kw_defaults)]
     else:
-        yield node
         inner = ast.iter_child_nodes(node)
     for one in inner:
         yield from _run_by_import(one)
@@ -233,7 +234,9 @@ class _Module:
                 self.defined.setdefault(defined, []).append(node)
             for decorator in getattr(node, "decorator_list", []):
                 self.calls += [(node.name, chain) for chain in _References([decorator]).chains]
-            called = [one.func for one in _run_by_import(node) if isinstance(one, ast.Call)]
+            run = list(_run_by_import(node))
+            called = [one.func for one in run if isinstance(one, ast.Call)]
+            called += [decorator for one in run for decorator in getattr(one, "decorator_list", [])]
             self.calls += [("", chain) for chain in _References(called).chains]
 
     @staticmethod
@@ -244,11 +247,11 @@ class _Module:
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]
             parts = [one for target in targets for one in ast.walk(target)]
             if all(isinstance(one, ast.Name | ast.Tuple | ast.expr_context) for one in parts):
-                return _bound(parts) - {"__all__"}
+                return bound_names(parts) - {"__all__"}
         alone = node.body if isinstance(node, ast.If) and not node.orelse else [node]  # `if TYPE_CHECKING:`
         if _says_nothing(node) or all(isinstance(one, ast.Import | ast.ImportFrom) for one in alone):
             return set()
-        return _bound(_scope([node])) | {MODULE}
+        return bound_names(_scope([node])) | {MODULE}
 
 
 @dataclass(frozen=True)
@@ -282,8 +285,10 @@ class Kit:
         found = {}
         for module in self.modules.values():
             for name, nodes in module.defined.items():
-                bases = [ast.unparse(base) for node in nodes for base in getattr(node, "bases", [])]
-                if module.name.startswith(DATASETS) and any(base.endswith("Builder") for base in bases):
+                classes = [node for node in nodes if isinstance(node, ast.ClassDef)]
+                bases = [ast.unparse(base) for node in classes for base in node.bases]
+                versioned = "VERSION" in bound_names(_scope(one for node in classes for one in node.body))
+                if module.name.startswith(DATASETS) and versioned and any(base.endswith("Builder") for base in bases):
                     found[re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()] = (module.name, name)
         return found
 

@@ -15,6 +15,7 @@ from nbformat import NotebookNode
 
 from nbtools import links
 from nbtools.course import Course, outputs_hash
+from nbtools.fingerprint import bound_names
 from nbtools.overview import FACTS_FORM, claims, facts, minutes
 from nbtools.project import Problem, Project, number, read, tags
 
@@ -366,21 +367,15 @@ def exercises(page: Page) -> Rule:
 
 def _needs_solutions(page: Page) -> Rule:
     """A student copy has no solutions, so nothing may need a name that only they define."""
-    defined_by = {True: {}, False: {}}
+    defined: dict[bool, set[str]] = {True: set(), False: set()}
     used = []
     for i, cell in page.code:
-        solution = "solution" in tags(cell)
-        for node in ast.walk(_tree(cell)):
-            if isinstance(node, ast.FunctionDef | ast.ClassDef):
-                defined_by[solution].setdefault(node.name, i)
-            elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-                defined_by[solution].setdefault(node.id, i)
-            elif isinstance(node, ast.arg):
-                defined_by[solution].setdefault(node.arg, i)
-            elif isinstance(node, ast.Name) and not solution:
-                used.append((i, node.id))
+        nodes, solution = list(ast.walk(_tree(cell))), "solution" in tags(cell)
+        defined[solution] |= bound_names(nodes) | {node.arg for node in nodes if isinstance(node, ast.arg)}
+        if not solution:
+            used += [(i, node.id) for node in nodes if isinstance(node, ast.Name)]
     for i, name in used:
-        if name in defined_by[True] and name not in defined_by[False]:
+        if name in defined[True] - defined[False]:
             yield i, f"{name} comes from a solution, which student copies lack: define it elsewhere"
 
 

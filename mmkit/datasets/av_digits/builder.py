@@ -91,7 +91,13 @@ def pair_up(ids: np.ndarray, labels: np.ndarray, random: np.random.RandomState) 
 
 
 class AvDigits(KitBuilder):
-    """Digits seen (MNIST), heard (synthesised or recorded speech) and felt (simulated), each sense degraded."""
+    """Digits seen (MNIST), heard (synthesised or recorded speech) and felt (simulated), each sense degraded.
+
+    Example:
+        >>> from mmkit.datasets import AvDigits
+        >>> sorted(AvDigits(config="small").info.features)
+        ['audio', 'image', 'image_id', 'label', 'severity', 'touch', 'touch_id', 'voice']
+    """
 
     VERSION = tfds.core.Version("1.0.0")
     BUILDER_CONFIGS = [

@@ -37,7 +37,13 @@ def split_ids(labels: np.ndarray) -> dict[str, np.ndarray]:
 
 
 class Digits(KitBuilder):
-    """Handwritten digits of MNIST (LeCun, Cortes and Burges, 1998), undegraded."""
+    """Handwritten digits of MNIST (LeCun, Cortes and Burges, 1998), undegraded.
+
+    Example:
+        >>> from mmkit.datasets import Digits
+        >>> sorted(Digits(config="small").info.features)
+        ['image', 'image_id', 'label']
+    """
 
     VERSION = tfds.core.Version("1.0.0")
     BUILDER_CONFIGS = [

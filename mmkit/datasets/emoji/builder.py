@@ -201,7 +201,13 @@ def split_families(emoji: list[Entry]) -> dict[int, str]:
 
 
 class Emoji(KitBuilder):
-    """Emoji: picture, names in fourteen languages, Unicode's group and subgroup."""
+    """Emoji: picture, names in fourteen languages, Unicode's group and subgroup.
+
+    Example:
+        >>> from mmkit.datasets import Emoji
+        >>> sorted(Emoji(config="small").info.features)
+        ['emoji', 'emoji_id', 'family', 'group', 'image', 'names', 'subgroup']
+    """
 
     VERSION = tfds.core.Version("1.0.0")
     BUILDER_CONFIGS = [

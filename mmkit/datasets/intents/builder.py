@@ -162,7 +162,13 @@ def split_templates(intents: list[str]) -> np.ndarray:
 
 
 class Intents(KitBuilder):
-    """Requests to a smart home, written out of the templates of Home Assistant's voice assistant."""
+    """Requests to a smart home, written out of the templates of Home Assistant's voice assistant.
+
+    Example:
+        >>> from mmkit.datasets import Intents
+        >>> sorted(Intents(config="small").info.features)
+        ['label', 'sentence_id', 'template', 'template_id', 'text']
+    """
 
     VERSION = tfds.core.Version("1.0.0")
     BUILDER_CONFIGS = [

@@ -63,7 +63,13 @@ def split_ids(texts: list[str]) -> dict[str, np.ndarray]:
 
 
 class Reviews(KitBuilder):
-    """Reviews of food (McAuley and Leskovec, 2013), or of films (Maas and others, 2011), with a verdict."""
+    """Reviews of food (McAuley and Leskovec, 2013), or of films (Maas and others, 2011), with a verdict.
+
+    Example:
+        >>> from mmkit.datasets import Reviews
+        >>> sorted(Reviews(config="small").info.features)
+        ['label', 'review_id', 'text']
+    """
 
     VERSION = tfds.core.Version("1.0.0")
     BUILDER_CONFIGS = [

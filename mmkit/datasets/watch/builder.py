@@ -50,7 +50,13 @@ def read_recordings() -> list[dict]:
 
 
 class Watch(KitBuilder):
-    """Shoulder exercises, as a watch's accelerometer and gyroscope record them (Burns and others, 2018)."""
+    """Shoulder exercises, as a watch's accelerometer and gyroscope record them (Burns and others, 2018).
+
+    Example:
+        >>> from mmkit.datasets import Watch
+        >>> sorted(Watch(config="small").info.features)
+        ['accelerometer', 'arm', 'gyroscope', 'label', 'person', 'recording', 'start']
+    """
 
     VERSION = tfds.core.Version("1.0.0")
     BUILDER_CONFIGS = [
