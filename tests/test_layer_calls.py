@@ -189,6 +189,7 @@ def test_carried_masks_count_in_training_too(case: Case):
 @each_kind
 @pytest.mark.parametrize("batch", [1, 4])
 def test_a_modality_that_the_whole_batch_lacks_leaves_the_others_their_gradients(case: Case, batch: int):
+    keras.utils.set_random_seed(0)  # with few units, one example can find them all below zero
     layer, features = case.make(), case.features(batch)
     case.call(layer, features)
     for absent in case.shapes if len(case.shapes) > 1 else ():
