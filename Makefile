@@ -39,11 +39,11 @@ check: setup ## the fast tests, under five minutes
 test: setup ## the unit tests and every lesson that is stale (BUDGET=20: fails if those take more minutes than that)
 	@$(PY) tests/run_lessons.py stale $(if $(BUDGET),--budget=$(BUDGET))
 
-test-course: setup ## every lesson, or those of a part: PART=3 (BUDGET=20: in rotation, what fits into 20 minutes)
-	@$(PY) tests/run_lessons.py course $(if $(PART),--part=$(PART)) $(if $(BUDGET),--budget=$(BUDGET)) $(NB)
+test-course: setup ## every lesson, or those of a part: PART=3 (BUDGET=20: what fits into 20 minutes; TWICE=1: each cell twice)
+	@$(PY) tests/run_lessons.py course $(if $(PART),--part=$(PART)) $(if $(BUDGET),--budget=$(BUDGET)) $(if $(TWICE),--twice) $(NB)
 
-run: notebook setup ## one notebook executed into an HTML page: make run NB=04 (OPTIONS=--twice: each cell twice)
-	@$(NOTEBOOKS) run "$(NB)" $(OPTIONS)
+run: notebook setup ## one notebook executed into an HTML page: make run NB=04
+	@$(NOTEBOOKS) run "$(NB)"
 
 stale: setup ## the lessons whose stored outputs may no longer be what they give, each with the reason
 	@$(NOTEBOOKS) stale

@@ -29,6 +29,7 @@ def main(arguments: list[str] | None = None, project: Project | None = None) -> 
     parser.add_argument("which", choices=("stale", "course"))
     parser.add_argument("notebooks", nargs="*", metavar="NB", help="a number, as in 04, or a path")
     parser.add_argument("--budget", type=float, metavar="MINUTES")
+    parser.add_argument("--twice", action="store_true", help="slow cells a second time too, not only the quick ones")
     parser.add_argument("--part", default="", help="the lessons of one part alone, such as 3")
     options = parser.parse_args(arguments)
     course = Course(project or Project())
@@ -56,7 +57,7 @@ def stale(course: Course, options: argparse.Namespace) -> int:
 def every(course: Course, options: argparse.Namespace) -> int:
     if options.budget is None:
         named = [course.lesson(course.project.find(name)) for name in options.notebooks]
-        return run(course, named or course.lessons(options.part))
+        return run(course, named or course.lessons(options.part), *(["--twice"] if options.twice else []))
     until = time.time() + 60 * options.budget
     return run(course, rotation(course), f"--until={until}", f"--reference={reference_seconds()}")
 

@@ -170,6 +170,8 @@ def test_test_course_runs_all_or_what_fits(course: Course, lesson: Path, started
     monkeypatch.setattr(run_lessons, "reference_seconds", lambda: 4.5)
     assert run_lessons.main(["course", "--part", "2"], course.project) == 0
     assert started[-1][-1] == str(lesson) and not any(word.startswith("--until") for word in started[-1])
+    assert "--twice" not in started[-1]
+    assert run_lessons.main(["course", "--twice"], course.project) == 0 and "--twice" in started[-1]
     assert run_lessons.main(["course", "--budget", "10"], course.project) == 0
     (until,) = [float(word.partition("=")[2]) for word in started[-1] if word.startswith("--until")]
     assert 590 < until - time.time() <= 600 and "--reference=4.5" in started[-1] and str(lesson) in started[-1]
