@@ -226,9 +226,9 @@ def claims_hold(page: Page) -> Rule:
             yield i, "the cell does not end in claims.table(): end it so"
         if not rows:
             yield i, "no table of claims is stored: store it"
-        for row in rows:
-            if row.verdict != "holds":
-                yield i, f"the claim {row.text!r} does not hold: correct the text or the lesson"
+        for text, _, _, verdict in rows:
+            if verdict != "holds":
+                yield i, f"the claim {text!r} does not hold: correct the text or the lesson"
 
 
 def exercises(page: Page) -> Rule:
