@@ -12,6 +12,7 @@ PYTEST := $(PY) -m pytest -n 2
 FIND_PYTHON = "$(PYTHON)" -c "" > /dev/null 2>&1 || \
 	{ echo "Set-up stopped: there is no working $(PYTHON): install Python 3.11, 3.12 or 3.13, or name it with PYTHON=…"; exit 1; }
 
+NUMBERS = $(sort $(foreach file,$(wildcard notebooks/*_*.ipynb notebooks/*/*_*.ipynb),$(firstword $(subst _, ,$(notdir $(file))))))
 FILE = $(wildcard notebooks/$(NB)_*.ipynb notebooks/*/$(NB)_*.ipynb)
 TEXT = build/text/$(basename $(notdir $(FILE))).py
 
@@ -96,8 +97,7 @@ clean: ## all that set-up and tests made, but not the downloaded data
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 notebook: # fails early, before anything is set up, when NB names no notebook
-	@$(FIND_PYTHON)
-	@"$(PYTHON)" tools/bootstrap.py notebook "$(NB)"
+	@[ -n "$(FILE)" ] || { echo "There is no notebook NB=$(NB): choose one of $(NUMBERS)"; exit 1; }
 
 part: # fails early, before anything is set up, when PART names no part of the benchmarks
 	@$(FIND_PYTHON)
