@@ -27,7 +27,7 @@ def main(arguments: list[str] | None = None, project: Project | None = None) -> 
     """Runs pytest; returns its exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("which", choices=("stale", "course"))
-    parser.add_argument("notebooks", nargs="*", metavar="NB", help="a number, as in 04, or a path")
+    parser.add_argument("notebooks", nargs="*", metavar="NB", help="a number, as in 04")
     parser.add_argument("--budget", type=float, metavar="MINUTES")
     parser.add_argument("--twice", action="store_true", help="slow cells a second time too, not only the quick ones")
     parser.add_argument("--part", default="", help="the lessons of one part alone, such as 3")

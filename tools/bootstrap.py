@@ -17,7 +17,6 @@ import re
 import shutil
 import subprocess
 import sys
-import tempfile
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -150,10 +149,10 @@ def wait_for(turn):
 def make(venv, locks):
     if venv.is_dir() and any(venv.iterdir()) and not read_stamp(venv):
         raise SetupError(f"{venv} is not this kit's own: move it away, then try again")
-    old = Path(f"{venv}.old")
-    shutil.rmtree(old, ignore_errors=True)
     if venv.is_dir():
         print("The environment is unfinished or out of date: making it again.")
+        old = Path(f"{venv}.old")
+        shutil.rmtree(old, ignore_errors=True)  # of a set-up that was killed
         venv.rename(old)  # first, so that being killed while removing it leaves no part of it here
         shutil.rmtree(old, ignore_errors=True)
     free = shutil.disk_usage(ROOT).free / 1e9
@@ -200,10 +199,8 @@ def chosen(extra=None):
 
 
 def install_locked(venv, text, *options):
-    with tempfile.TemporaryDirectory() as folder:
-        lock = Path(folder) / "requirements.txt"
-        lock.write_text(text, encoding="utf-8")
-        install(venv, "--require-hashes", "-r", str(lock), *options)
+    (venv / "requirements.txt").write_text(text, encoding="utf-8")
+    install(venv, "--require-hashes", "-r", str(venv / "requirements.txt"), *options)
 
 
 def install(venv, *words):

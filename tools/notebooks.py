@@ -32,7 +32,7 @@ def _parser() -> argparse.ArgumentParser:
         subs[name] = commands.add_parser(name, help=command.__doc__, description=command.__doc__)
         subs[name].set_defaults(command=command)
     for name, count in {"run": "+", "store": "*", "student": "*", "lint": "*"}.items():
-        subs[name].add_argument("notebooks", nargs=count, metavar="NB", help="a number, as in 04, or a path")
+        subs[name].add_argument("notebooks", nargs=count, metavar="NB", help="a number, as in 04")
     subs["store"].add_argument("--stale", action="store_true", help="all that are stale, one after another")
     subs["new"].add_argument("name", metavar="NAME", help="its name, such as 03_data_pipelines")
     subs["links"].add_argument("--repository", metavar="URL", help="move to this address first")

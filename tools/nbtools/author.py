@@ -3,6 +3,7 @@
 import base64
 import copy
 import io
+import re
 from pathlib import Path
 
 import jupytext
@@ -66,12 +67,8 @@ def store(project: Project, path: Path) -> Measured:
         "look": lesson.now.look,
         "fingerprint": lesson.now.parts,
     }
-    found = overview.facts(nb)
-    if found:
-        first = nb.cells[0]
-        first.source = first.source.replace(
-            f"*{found['minutes']} to run", f"*{overview.minutes(measured.seconds)} to run", 1
-        )
+    said = f"*{overview.minutes(measured.seconds)} to run,"
+    nb.cells[0].source = re.sub(r"^\*[\w ]+ to run,", said, nb.cells[0].source, flags=re.MULTILINE)
     write(nb, path)
     return measured
 
@@ -87,9 +84,7 @@ def shrink_pictures(nb: NotebookNode) -> None:
             if picture.convert("RGBA").getextrema()[3][0] < 255:
                 continue
             picture.convert("RGB").quantize(256).save(smaller, "PNG", optimize=True)
-            encoded = base64.b64encode(smaller.getvalue()).decode("ascii")
-            if len(encoded) < len(stored):
-                output["data"]["image/png"] = encoded
+            output["data"]["image/png"] = base64.b64encode(smaller.getvalue()).decode("ascii")
 
 
 def run(project: Project, nb: NotebookNode, path: Path) -> Measured:

@@ -96,6 +96,5 @@ def _peak_memory(done: threading.Event) -> int:
 
 def page(nb: NotebookNode, title: str) -> str:
     """The notebook as one HTML page."""
-    exporter = HTMLExporter(raw_template=TEMPLATE)
-    body, _ = exporter.from_notebook_node(nb, resources={"metadata": {"name": title}})
-    return body
+    resources = {"metadata": {"name": title}}
+    return HTMLExporter(raw_template=TEMPLATE).from_notebook_node(nb, resources=resources)[0]

@@ -16,9 +16,8 @@ from nbformat import NotebookNode
 
 from nbtools import links
 from nbtools.course import Course, outputs_hash
-from nbtools.fingerprint import bound_names
 from nbtools.overview import FACTS_FORM, claims, facts, minutes
-from nbtools.project import Problem, Project, number, read, tags
+from nbtools.project import Project, number, read, tags
 
 VERDICTS = {  # what the cells with these tags print
     "check": (r"Not yet: .+", 'the unsolved exercise does not print "Not yet: " and a reason: make the check say it'),
@@ -96,10 +95,6 @@ def lint_plan(project: Project) -> list[str]:
         if number(path) in taken:
             findings.append(f"{path.name}: number taken by {taken[number(path)]}: rename one of them")
         taken[number(path)] = path.name
-    try:
-        _ = Course(project).first_edition
-    except Problem as problem:
-        findings.append(str(problem))
     for theme in project.themes.values():
         for wanted in set(theme.notebooks) - set(project.planned):
             findings.append(f"themes.toml: {theme.id} names notebook {wanted}, which no part holds: correct one")
@@ -259,20 +254,6 @@ def _faults_of_check(cell: NotebookNode, n: int, verdict: str, wrong: str) -> It
         yield wrong
 
 
-def needs_solutions(page: Page) -> Rule:
-    """A student copy has no solutions, so nothing may need a name that only they define."""
-    defined: dict[bool, set[str]] = {True: set(), False: set()}
-    used = []
-    for i, tree in page.trees.items():
-        nodes, solution = list(ast.walk(tree)), "solution" in tags(page.nb.cells[i])
-        defined[solution] |= bound_names(nodes) | {node.arg for node in nodes if isinstance(node, ast.arg)}
-        if not solution:
-            used += [(i, node.id) for node in nodes if isinstance(node, ast.Name)]
-    for i, name in used:
-        if name in defined[True] - defined[False]:
-            yield i, f"{name} comes from a solution, which student copies lack: define it elsewhere"
-
-
 def prose(page: Page) -> Rule:
     """No measured number is typed into markdown, up to the sources."""
     for i, text in page.prose:
@@ -283,4 +264,4 @@ def prose(page: Page) -> Rule:
             return
 
 
-RULES = (head, measurements, setup, code, texts, claims_hold, exercises, needs_solutions, prose)
+RULES = (head, measurements, setup, code, texts, claims_hold, exercises, prose)

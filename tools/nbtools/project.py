@@ -60,19 +60,15 @@ class Project:
         return sorted(found, key=lambda path: path.name)
 
     def find(self, name: str) -> Path:
-        """The notebook called `name`: its number ("04", "4") or its path.
+        """The notebook with the number `name`, as in "04" or "4".
 
         Raises:
             Problem: if there is none.
         """
-        if name.isdecimal():
-            found = [path for path in self.notebooks() if number(path) == int(name)]
-        else:
-            paths = (Path(name).resolve(), (self.root / name).resolve())
-            found = [path for path in paths if path.suffix == ".ipynb" and path.is_file()]
+        found = [path for path in self.notebooks() if name.isdecimal() and number(path) == int(name)]
         if not found:
-            known = ", ".join(f"{number(path):02}" for path in self.notebooks())
-            raise Problem(f"no notebook {name}: " + (f"there are {known}" if known else "there is none yet"))
+            known = ", ".join(f"{number(path):02}" for path in self.notebooks()) or "none yet"
+            raise Problem(f"no notebook {name}: there are {known}")
         return found[0]
 
     def relative(self, path: Path) -> str:
