@@ -21,6 +21,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 OLDEST, NEWEST = (3, 11), (3, 13)
+PYTHON = "{}.{}".format(*sys.version_info)
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = ROOT / "pyproject.toml"
 DISK_GB = 6  # an environment takes 3 GB, and pip holds up to 2 GB more while it makes one
@@ -89,7 +90,7 @@ def missing(venv, locks):
     made_from = read_stamp(venv)
     if made_from[:2] != packages(venv, locks) or not runs(venv / "bin" / "python"):
         return "packages"
-    if "PYTHON" in os.environ and made_from[2] != python_version():  # which Python matters to those who name one
+    if "PYTHON" in os.environ and made_from[2] != PYTHON:  # which Python matters to those who name one
         return "packages"
     return "kit" if venv.name == ".venv" and made_from[3:] != [digest(PROJECT)] else ""
 
@@ -110,22 +111,17 @@ def digest(path):
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def python_version():
-    return "{}.{}".format(*sys.version_info)
-
-
 def check_python():
     if os.name == "nt":
         raise SetupError("set-up needs Linux or macOS: on Windows, work inside WSL (README.md tells how)")
-    version = python_version()
     if not OLDEST <= sys.version_info[:2] <= NEWEST:
         fault = "old" if sys.version_info[:2] < OLDEST else "new"
         found = [name for name in ("python3.13", "python3.12", "python3.11") if runs(name)]
         remedy = f"add PYTHON={found[0]} to the command" if found else "install Python 3.11, 3.12 or 3.13"
-        raise SetupError(f"Python {version} is too {fault}, the kit needs 3.11 to 3.13: {remedy}")
+        raise SetupError(f"Python {PYTHON} is too {fault}, the kit needs 3.11 to 3.13: {remedy}")
     if not find_spec("venv") or not find_spec("ensurepip"):
-        remedy = f"install it (Debian and Ubuntu: `sudo apt install python{version}-venv`), then try again"
-        raise SetupError(f"Python {version} has no venv module: {remedy}")
+        remedy = f"install it (Debian and Ubuntu: `sudo apt install python{PYTHON}-venv`), then try again"
+        raise SetupError(f"Python {PYTHON} has no venv module: {remedy}")
 
 
 def runs(python):
@@ -159,14 +155,14 @@ def make(venv, locks):
     if free < DISK_GB:
         raise SetupError(f"this disk has {free:.1f} GB free, the kit's packages need {DISK_GB}: free some")
 
-    print(f"Making {venv} with Python {python_version()}: one to three minutes, longer on a slow network.", flush=True)
+    print(f"Making {venv} with Python {PYTHON}: one to three minutes, longer on a slow network.", flush=True)
     venv.mkdir()
     write_stamp(venv, "unfinished")
     command(sys.executable, "-m", "venv", str(venv))
     install_locked(venv, chosen() if venv.name == ".venv" else locks[0].read_text())
     for loose in locks[1:]:
         install(venv, "-r", str(loose))
-    write_stamp(venv, *packages(venv, locks), python_version())
+    write_stamp(venv, *packages(venv, locks), PYTHON)
 
 
 def chosen(extra=None):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from nbtools import author, links, overview
 from nbtools.course import Course
-from nbtools.project import Problem, Project, read, replace
+from nbtools.project import Problem, Project, replace
 
 
 def main(arguments: list[str] | None = None, project: Project | None = None) -> int:
@@ -47,13 +47,13 @@ def run(project: Project, options: argparse.Namespace) -> None:
     """Executes notebooks without changing them, and writes HTML pages."""
     from nbtools.execute import page
 
+    course = Course(project)
     for path in _chosen(project, options.notebooks):
-        course = Course(project)
-        course.bring_for([course.lesson(path)])
-        nb = read(path)
-        measured = author.run(project, nb, path)
+        lesson = course.lesson(path)
+        course.bring_for([lesson])
+        measured = author.run(project, lesson.nb, path)
         target = project.build / "html" / f"{path.stem}.html"
-        replace(target, page(nb, overview.title(nb)))
+        replace(target, page(lesson.nb, overview.title(lesson.nb)))
         print(f"{path.stem}: {measured}: {project.relative(target)}")
 
 

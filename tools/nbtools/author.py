@@ -36,7 +36,7 @@ def new(project: Project, name: str) -> Path:
         if number(other) == row.number:
             raise Problem(f"{project.relative(other)} exists: edit it, or remove it first")
     path = project.folder / row.folder / f"{name}.ipynb"
-    themes = [theme.id for theme in project.themes.values() if row.number in theme.notebooks]
+    themes = [theme for theme, plan in project.themes.items() if row.number in plan["notebooks"]]
     text = SKELETON.read_text(encoding="utf-8")
     for key, value in {
         "@TITLE@": f"{row.number:02} {row.title}",

@@ -98,10 +98,10 @@ def overview(project: Project) -> str:
     for part, rows in groupby(project.planned.values(), lambda row: row.part):
         missing = [f"{row.number:02} {row.title}" for row in rows if row.number not in existing]
         planned += [f"- {part}: {', '.join(missing)}"] if missing else []
-    for theme in project.themes.values():
-        later = [f"{n:02}" for n in theme.notebooks if n not in existing]
-        where = taught.get(theme.id, []) + ([f"planned ({', '.join(later)})"] if later else [])
-        themes.append(f"| {theme.id} | {_escape(theme.theme)} | {theme.documents} | {', '.join(where) or 'missing'} |")
+    for theme, row in project.themes.items():
+        later = [f"{n:02}" for n in row["notebooks"] if n not in existing]
+        where = taught.get(theme, []) + ([f"planned ({', '.join(later)})"] if later else [])
+        themes.append(f"| {theme} | {_escape(row['theme'])} | {row['documents']} | {', '.join(where) or 'missing'} |")
     sections = {"notebooks": notebooks, "claims": claimed, "planned": planned, "themes": themes}
     return PAGE.format(**{name: "\n".join(lines) for name, lines in sections.items()})
 

@@ -21,16 +21,6 @@ class Problem(Exception):
 
 
 @dataclass(frozen=True)
-class Theme:
-    """A row of the plan: a theme of the documents and the numbers of the notebooks that are to teach it."""
-
-    id: str
-    theme: str
-    documents: str
-    notebooks: list[int]
-
-
-@dataclass(frozen=True)
 class Planned:
     """A notebook of the plan, whether it exists yet or not."""
 
@@ -81,8 +71,9 @@ class Project:
         return tomllib.loads((self.folder / "themes.toml").read_text(encoding="utf-8"))
 
     @property
-    def themes(self) -> dict[str, Theme]:
-        return {row["id"]: Theme(**row) for row in self._plan["theme"]}
+    def themes(self) -> dict[str, dict]:
+        """The themes of the documents by id: in words, in which documents, and what notebooks are to teach them."""
+        return {row["id"]: row for row in self._plan["theme"]}
 
     @property
     def planned(self) -> dict[int, Planned]:
