@@ -17,7 +17,6 @@ FACTS = re.compile(
 )
 FACTS_FORM = "*Under 1 minute to run, about 40 minutes to read and try · data: real · themes: T01, T02*"
 
-
 PAGE = """\
 # The map
 
