@@ -52,13 +52,13 @@ def fusion_layers() -> dict[str, type[layers.FusionLayer]]:
     return {name: kinds[name] for name in sorted(kinds) if name not in ("FusionLayer", "ConvLSTMFusion", "OGMGE")}
 
 
-def make(name: str, steps_per_execution: int = 1) -> keras.Model:
-    """The model of that name, compiled as it is timed: plain SGD, the loss from logits, no XLA but on JAX."""
+def make(name: str, steps_per_execution: int = 1, xla: bool = False) -> keras.Model:
+    """The model of that name, compiled as it is timed: plain SGD, the loss from logits, XLA if asked for or on JAX."""
     model = {"late_fusion": late_fusion, "transformer": transformer}[name]()
     model.compile(
         keras.optimizers.SGD(0.1, weight_decay=1e-4),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        jit_compile=keras.backend.backend() == "jax",
+        jit_compile=xla or keras.backend.backend() == "jax",
         steps_per_execution=steps_per_execution,
     )
     return model

@@ -24,7 +24,6 @@ Buckets: TypeAlias = Mapping[str, Sequence[int]]
 
 _CHUNK = 250  # examples that are prepared at a time: enough to be quick, few enough for a small memory ...
 _CHUNK_BYTES = 2**22  # ... of this size at most
-_AHEAD = 4  # batches that wait for the model: TensorFlow's own choice made it wait twice as long
 _TENSOR_BYTES = 200  # what TensorFlow takes for a tensor, beside its numbers
 _PARALLEL = {"num_parallel_calls": tf.data.AUTOTUNE, "deterministic": True}
 _plain = tf.autograph.experimental.do_not_convert  # AutoGraph takes longer over our own functions than they run
@@ -147,12 +146,11 @@ def batches(
     stream = _finished(stream, source.fetch, batch_size if drop_remainder else None, augment, seed)
     if per_epoch is not None:
         stream = stream.apply(tf.data.experimental.assert_cardinality(per_epoch))
-    stream = stream.prefetch(_AHEAD)
     if device is None and tf.config.list_logical_devices("GPU"):
         device = "/GPU:0"
     if device is not None and "GPU" in device.upper():
         return stream.apply(tf.data.experimental.prefetch_to_device(device))
-    return stream
+    return stream.prefetch(tf.data.AUTOTUNE)
 
 
 def arrays(dataset: tf.data.Dataset, *, transform: Callable[[Batch], Batch] | None = None) -> Any:

@@ -159,7 +159,11 @@ CASES = [
     Case("MixtureOfExpertsFusion", lambda **k: layers.MixtureOfExpertsFusion(6, 3, **k), MIXED, ("b", "c")),
     Case("OGMGE", lambda **k: layers.OGMGE(6, seed=1, **k), MIXED, ("b", "c")),
     Case("OGMGE-labels", lambda **k: layers.OGMGE(6, seed=1, **k), MIXED, ("b", "c"), labels=6),
-    Case("LateFusion", lambda **k: layers.LateFusion(6, learn_exponents=True, **k), LOGITS),
+    Case(
+        "LateFusion",
+        lambda **k: layers.LateFusion(6, prior=[3, 1, 1, 1, 1, 1], learn_exponents=True, **k),
+        LOGITS,
+    ),
     Case("ModalityEmbedding", lambda **k: layers.ModalityEmbedding(**k), MIXED, ("b", "c")),
     Case("ModalityDropout", lambda **k: layers.ModalityDropout(0.4, seed=1, **k), MIXED, ("b", "c")),
     Case("BertTextBranch", lambda **k: text_branch(6, **k), {"x": (7,)}, ("x",), 11),

@@ -239,6 +239,8 @@ def test_late_fusion_is_the_formula_of_its_docstring():
         layer = layers.LateFusion(6, prior=prior, exponents=exponents, learn_exponents=learn)
         close(np.exp(np.asarray(layer(features, mask=mask))), expected)
         assert len(layer.trainable_variables) == (3 if learn else 0)
+        again = layers.LateFusion.from_config(layer.get_config())
+        close(again(features, mask=mask), layer(features, mask=mask))
     nothing = {name: np.zeros(8, bool) for name in "abc"}
     close(np.exp(np.asarray(layer(features, mask=nothing))), np.tile(share, (8, 1)))
     # With exponents of 1: the product of the classifiers over the prior to the power of n - 1.

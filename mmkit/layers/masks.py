@@ -19,7 +19,7 @@ def check_names(layer: str, features: Any, expected: Sequence[str] | None = None
         expected: the names that there should be, or None if there are no expectations yet.
 
     Raises:
-        ValueError: if `features` is no such dict, a name is empty, a tensor ragged, or names differ from `expected`.
+        ValueError: if `features` is no such dict, a name empty, a tensor ragged, or the names differ from `expected`.
     """
     if not isinstance(features, Mapping) or not features or not all(isinstance(name, str) for name in features):
         raise ValueError(
