@@ -15,12 +15,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tools"))
 
-from nbtools.course import Course, Lesson, reference_seconds  # noqa: E402
+from nbtools.course import USUAL_REFERENCE, Course, Lesson, reference_seconds  # noqa: E402
 from nbtools.project import Problem, Project  # noqa: E402
 
 WORKERS = 2  # lessons that are tested at once
 BESIDE = 1.8  # a lesson tested beside another one, its quick cells twice, takes this much longer than stored alone
-UNMEASURED = {"seconds": 120, "reference": 2.0}  # of a lesson that was never stored: the rule's limit, a usual machine
+UNMEASURED = 120  # seconds of a lesson that was never stored: the rule's limit
 
 
 def main(arguments: list[str] | None = None, project: Project | None = None) -> int:
@@ -72,8 +72,8 @@ def rotation(course: Course) -> list[Lesson]:
 
 def minutes(lesson: Lesson, reference: float) -> float:
     """How long a lesson's test takes at most, on a machine that needs `reference` seconds for the reference job."""
-    measured = UNMEASURED | lesson.nb.metadata.get("mmkit", {})
-    return BESIDE * measured["seconds"] * reference / measured["reference"] / 60
+    seconds = lesson.nb.metadata.get("mmkit", {}).get("seconds", UNMEASURED)
+    return BESIDE * seconds * reference / USUAL_REFERENCE / 60
 
 
 def run(course: Course, lessons: list[Lesson], *options: str) -> int:

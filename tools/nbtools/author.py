@@ -13,7 +13,7 @@ from nbformat import NotebookNode
 from PIL import Image
 
 from nbtools import links, overview
-from nbtools.course import Course, outputs_hash, reference_seconds
+from nbtools.course import USUAL_REFERENCE, Course, outputs_hash, reference_seconds
 from nbtools.execute import Measured, execute
 from nbtools.project import NAME, Problem, Project, number, read, replace, tags, write
 
@@ -50,24 +50,24 @@ def new(project: Project, name: str) -> Path:
 
 
 def store(project: Project, path: Path) -> Measured:
-    """Executes the notebook, cleans it, writes what it took and depends on into it, and puts it in the old one's place.
+    """Executes the notebook, cleans it, writes what it takes on a usual machine and depends on into it, and puts it in the old one's place.
 
     Raises:
         Problem: if a cell fails. The notebook stays as it was; the failed copy is under `build/failed`.
     """
     lesson = Course(project).lesson(path)  # of the sources as they are now, before the run
-    nb, reference = lesson.nb, reference_seconds()
+    nb, before = lesson.nb, reference_seconds()
     measured = run(project, nb, path)
+    seconds = round(measured.seconds * 2 * USUAL_REFERENCE / (before + reference_seconds()))
     shrink_pictures(nb)
     nb.metadata["mmkit"] = {
-        "seconds": round(measured.seconds),
+        "seconds": seconds,
         "peak_memory_mb": round(measured.peak_memory_mb, -1),
-        "reference": reference,
         "outputs": outputs_hash(nb),
         "look": lesson.now.look,
         "fingerprint": lesson.now.parts,
     }
-    said = f"*{overview.minutes(measured.seconds)} to run,"
+    said = f"*{overview.minutes(seconds)} to run,"
     nb.cells[0].source = re.sub(r"^\*[\w ]+ to run,", said, nb.cells[0].source, flags=re.MULTILINE)
     write(nb, path)
     return measured
