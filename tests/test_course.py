@@ -13,7 +13,7 @@ import run_lessons
 import small_course
 from nbformat.v4 import new_code_cell
 from nbtools import course as course_module
-from nbtools.course import Course, Lesson, outputs_hash
+from nbtools.course import USUAL_REFERENCE, Course, Lesson, outputs_hash
 from nbtools.project import ROOT, Problem, Project, read, write
 from run_lessons import BESIDE, minutes
 
@@ -106,10 +106,10 @@ def test_a_part(course: Course) -> None:
 
 def test_minutes_grow_with_the_slowness_of_the_machine(course: Course, lesson: Path) -> None:
     one = course.lesson(lesson)
-    assert minutes(one, 3.0) == pytest.approx(BESIDE)
-    assert minutes(one, 9.0) == pytest.approx(3 * BESIDE)
+    assert minutes(one, USUAL_REFERENCE) == pytest.approx(BESIDE)
+    assert minutes(one, 3 * USUAL_REFERENCE) == pytest.approx(3 * BESIDE)
     one.nb.metadata.pop("mmkit")
-    assert minutes(one, 2.0) == pytest.approx(2 * BESIDE)
+    assert minutes(one, USUAL_REFERENCE) == pytest.approx(2 * BESIDE)
 
 
 def test_the_reference_job_takes_seconds() -> None:
