@@ -50,7 +50,7 @@ def new(project: Project, name: str) -> Path:
 
 
 def store(project: Project, path: Path) -> Measured:
-    """Executes the notebook, cleans it, writes what it takes (on a usual machine) and depends on, and replaces the old one.
+    """Executes the notebook and stores it, cleaned, with its fingerprint and the time of a usual machine.
 
     Raises:
         Problem: if a cell fails. The notebook stays as it was; the failed copy is under `build/failed`.
