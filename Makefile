@@ -12,6 +12,7 @@ PYTEST := $(PY) -m pytest -n 2
 FIND_PYTHON = "$(PYTHON)" -c "" > /dev/null 2>&1 || \
 	{ echo "Set-up stopped: there is no working $(PYTHON): install Python 3.11, 3.12 or 3.13, or name it with PYTHON=…"; exit 1; }
 
+NUMBERS = $(sort $(foreach file,$(wildcard notebooks/*_*.ipynb notebooks/*/*_*.ipynb),$(firstword $(subst _, ,$(notdir $(file))))))
 FILE = $(wildcard notebooks/$(NB)_*.ipynb notebooks/*/$(NB)_*.ipynb)
 TEXT = build/text/$(basename $(notdir $(FILE))).py
 
@@ -39,11 +40,11 @@ check: setup ## the fast tests, under five minutes
 test: setup ## the unit tests and every lesson that is stale (BUDGET=20: fails if those take more minutes than that)
 	@$(PY) tests/run_lessons.py stale $(if $(BUDGET),--budget=$(BUDGET))
 
-test-course: setup ## every lesson, or those of a part: PART=3 (BUDGET=20: in rotation, what fits into 20 minutes)
-	@$(PY) tests/run_lessons.py course $(if $(PART),--part=$(PART)) $(if $(BUDGET),--budget=$(BUDGET)) $(NB)
+test-course: setup ## every lesson, or those of a part: PART=3 (BUDGET=20: what fits into 20 minutes; TWICE=1: each cell twice)
+	@$(PY) tests/run_lessons.py course $(if $(PART),--part=$(PART)) $(if $(BUDGET),--budget=$(BUDGET)) $(if $(TWICE),--twice) $(NB)
 
-run: notebook setup ## one notebook executed into an HTML page: make run NB=04 (OPTIONS=--twice: each cell twice)
-	@$(NOTEBOOKS) run "$(NB)" $(OPTIONS)
+run: notebook setup ## one notebook executed into an HTML page: make run NB=04
+	@$(NOTEBOOKS) run "$(NB)"
 
 stale: setup ## the lessons whose stored outputs may no longer be what they give, each with the reason
 	@$(NOTEBOOKS) stale
@@ -96,8 +97,7 @@ clean: ## all that set-up and tests made, but not the downloaded data
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 notebook: # fails early, before anything is set up, when NB names no notebook
-	@$(FIND_PYTHON)
-	@"$(PYTHON)" tools/bootstrap.py notebook "$(NB)"
+	@[ -n "$(FILE)" ] || { echo "There is no notebook NB=$(NB): choose one of $(NUMBERS)"; exit 1; }
 
 part: # fails early, before anything is set up, when PART names no part of the benchmarks
 	@$(FIND_PYTHON)

@@ -37,10 +37,10 @@ def lesson(course) -> Path:
     """A lesson of that course that keeps all rules: the skeleton, with the outputs that a run would store."""
     from nbformat.v4 import new_output
     from nbtools import author
+    from nbtools.course import outputs_hash
     from nbtools.project import read, tags, write
 
-    path = course.folder / "1_foundations" / "03_data_pipelines.ipynb"
-    author.new(course, path)
+    path = author.new(course, "03_data_pipelines")
     nb = read(path)
     for count, cell in enumerate((cell for cell in nb.cells if cell.cell_type == "code"), 1):
         cell.execution_count = count
@@ -50,5 +50,6 @@ def lesson(course) -> Path:
             row = "".join(f"<td>{field}</td>" for field in ("beats it", "0.2", "&gt; 0", "holds"))
             cell.outputs = [new_output("display_data", {"text/html": f"<table><tbody><tr>{row}</tr></tbody></table>"})]
     nb.metadata["mmkit"] = {"seconds": 9, "peak_memory_mb": 700.0, "fingerprint": {"cells": "of an earlier day"}}
+    nb.metadata["mmkit"]["outputs"] = outputs_hash(nb)
     write(nb, path)
     return path

@@ -1,7 +1,7 @@
 """A pytest plugin for the lessons, beside nbval, which runs their cells.
 
-Each cell is run a second time at once, since a reader may do that, if it is quick; to run the slow ones twice as well,
-`make run NB=04 OPTIONS=--twice`. With `--course` (`make test`, `make test-course`) a lesson's test also
+Each cell is run a second time at once, since a reader may do that, if it is quick; with `--twice` the slow ones as well
+(`make test-course NB=04 TWICE=1`). With `--course` (`make test`, `make test-course`) a lesson's test also
 
 - fails if a definition of mmkit ran that the lesson's fingerprint does not hold;
 - runs each cell tagged `pattern` alone, in a fresh kernel, after the Setup cell (with `--patterns`);
@@ -46,6 +46,7 @@ del stop
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("course", "the lessons of the course")
     group.addoption("--course", type=Path, help="the checkout whose lessons these notebooks are")
+    group.addoption("--twice", action="store_true", help="slow cells a second time too")
     group.addoption("--patterns", action="store_true", help="each pattern cell alone as well")
     group.addoption(
         "--until", type=float, help="start no lesson that will not be done by then, in seconds of the epoch"
@@ -104,7 +105,7 @@ class CellAgain(IPyNbCell):
     def runtest(self) -> None:
         if self.first.seconds is None:
             pytest.skip("its first run failed")
-        if self.first.seconds > QUICK:
+        if self.first.seconds > QUICK and not self.config.option.twice:
             pytest.skip(f"it took {self.first.seconds:.0f} s: not run again")
         super().runtest()
 

@@ -15,20 +15,21 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tools"))
 
-from nbtools.course import Course, Lesson, reference_seconds  # noqa: E402
+from nbtools.course import USUAL_REFERENCE, Course, Lesson, reference_seconds  # noqa: E402
 from nbtools.project import Problem, Project  # noqa: E402
 
 WORKERS = 2  # lessons that are tested at once
 BESIDE = 1.8  # a lesson tested beside another one, its quick cells twice, takes this much longer than stored alone
-UNMEASURED = {"seconds": 120, "reference": 2.0}  # of a lesson that was never stored: the rule's limit, a usual machine
+UNMEASURED = 120  # seconds of a lesson that was never stored: the rule's limit
 
 
 def main(arguments: list[str] | None = None, project: Project | None = None) -> int:
     """Runs pytest; returns its exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("which", choices=("stale", "course"))
-    parser.add_argument("notebooks", nargs="*", metavar="NB", help="a number, as in 04, or a path")
+    parser.add_argument("notebooks", nargs="*", metavar="NB", help="a number, as in 04")
     parser.add_argument("--budget", type=float, metavar="MINUTES")
+    parser.add_argument("--twice", action="store_true", help="slow cells a second time too, not only the quick ones")
     parser.add_argument("--part", default="", help="the lessons of one part alone, such as 3")
     options = parser.parse_args(arguments)
     course = Course(project or Project())
@@ -56,7 +57,7 @@ def stale(course: Course, options: argparse.Namespace) -> int:
 def every(course: Course, options: argparse.Namespace) -> int:
     if options.budget is None:
         named = [course.lesson(course.project.find(name)) for name in options.notebooks]
-        return run(course, named or course.lessons(options.part))
+        return run(course, named or course.lessons(options.part), *(["--twice"] if options.twice else []))
     until = time.time() + 60 * options.budget
     return run(course, rotation(course), f"--until={until}", f"--reference={reference_seconds()}")
 
@@ -71,8 +72,8 @@ def rotation(course: Course) -> list[Lesson]:
 
 def minutes(lesson: Lesson, reference: float) -> float:
     """How long a lesson's test takes at most, on a machine that needs `reference` seconds for the reference job."""
-    measured = UNMEASURED | lesson.nb.metadata.get("mmkit", {})
-    return BESIDE * measured["seconds"] * reference / measured["reference"] / 60
+    seconds = lesson.nb.metadata.get("mmkit", {}).get("seconds", UNMEASURED)
+    return BESIDE * seconds * reference / USUAL_REFERENCE / 60
 
 
 def run(course: Course, lessons: list[Lesson], *options: str) -> int:

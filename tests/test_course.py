@@ -13,7 +13,7 @@ import run_lessons
 import small_course
 from nbformat.v4 import new_code_cell
 from nbtools import course as course_module
-from nbtools.course import Course, Lesson, outputs_hash
+from nbtools.course import USUAL_REFERENCE, Course, Lesson, outputs_hash
 from nbtools.project import ROOT, Problem, Project, read, write
 from run_lessons import BESIDE, minutes
 
@@ -26,7 +26,7 @@ def lesson(tmp_path: Path) -> Path:
     path = small_course.make(tmp_path)
     nb = read(path)
     now = Course(Project(tmp_path)).kit.fingerprint(nb)
-    nb.metadata["mmkit"] = {"seconds": 60, "reference": 3.0, "fingerprint": now.parts, "look": now.look}
+    nb.metadata["mmkit"] = {"seconds": 60, "fingerprint": now.parts, "look": now.look}
     write(nb, path)
     return path
 
@@ -106,10 +106,10 @@ def test_a_part(course: Course) -> None:
 
 def test_minutes_grow_with_the_slowness_of_the_machine(course: Course, lesson: Path) -> None:
     one = course.lesson(lesson)
-    assert minutes(one, 3.0) == pytest.approx(BESIDE)
-    assert minutes(one, 9.0) == pytest.approx(3 * BESIDE)
+    assert minutes(one, USUAL_REFERENCE) == pytest.approx(BESIDE)
+    assert minutes(one, 3 * USUAL_REFERENCE) == pytest.approx(3 * BESIDE)
     one.nb.metadata.pop("mmkit")
-    assert minutes(one, 2.0) == pytest.approx(2 * BESIDE)
+    assert minutes(one, USUAL_REFERENCE) == pytest.approx(2 * BESIDE)
 
 
 def test_the_reference_job_takes_seconds() -> None:
@@ -157,7 +157,7 @@ def test_test_runs_what_is_stale_alone(course: Course, lesson: Path, started) ->
 
 
 def test_more_stale_lessons_than_fit_are_a_failure(course: Course, lesson: Path, started, monkeypatch, capsys) -> None:
-    monkeypatch.setattr(run_lessons, "reference_seconds", lambda: 30.0)
+    monkeypatch.setattr(run_lessons, "reference_seconds", lambda: 13.0)
     add_cell(lesson, "1")
     assert run_lessons.main(["stale", "--budget", "8"], course.project) == 1 and not started
     assert "1 stale lessons take about 9 minutes here, and 8 are left: store them with `make store STALE=1`" in (
@@ -170,6 +170,8 @@ def test_test_course_runs_all_or_what_fits(course: Course, lesson: Path, started
     monkeypatch.setattr(run_lessons, "reference_seconds", lambda: 4.5)
     assert run_lessons.main(["course", "--part", "2"], course.project) == 0
     assert started[-1][-1] == str(lesson) and not any(word.startswith("--until") for word in started[-1])
+    assert "--twice" not in started[-1]
+    assert run_lessons.main(["course", "--twice"], course.project) == 0 and "--twice" in started[-1]
     assert run_lessons.main(["course", "--budget", "10"], course.project) == 0
     (until,) = [float(word.partition("=")[2]) for word in started[-1] if word.startswith("--until")]
     assert 590 < until - time.time() <= 600 and "--reference=4.5" in started[-1] and str(lesson) in started[-1]

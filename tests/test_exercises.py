@@ -4,8 +4,11 @@ That a solution passes its check and that the unsolved task fails it with a help
 nbval compares with a fresh run in the cells tagged `nbval-check-output`. So nothing is trained here.
 """
 
+import subprocess
+import sys
 from pathlib import Path
 
+import nbformat
 import pytest
 from nbtools.author import NO_SOLUTION, student_copy
 from nbtools.project import Project, read, tags
@@ -81,6 +84,24 @@ def test_solution_passes_and_unsolved_task_fails(path: Path) -> None:
         assert {"nbval-check-output"} <= set(tags(unsolved)) & set(tags(solved)), "nbval would not compare the verdict"
         assert printed(solved) == "Right.\n"
         assert printed(unsolved).startswith("Not yet: ") and len(printed(unsolved)) > len("Not yet: \n") + 8
+
+
+def undefined(nb) -> str:
+    """The names that no cell defines, as ruff reports them."""
+    command = [sys.executable, "-m", "ruff", "check", "--select=F821", "--stdin-filename=copy.ipynb", "-"]
+    return subprocess.run(command, input=nbformat.writes(nb), capture_output=True, text=True).stdout
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_student_copy_needs_no_solution(path: Path) -> None:
+    assert "F821" not in undefined(student_copy(read(path)))
+
+
+def test_a_name_that_only_a_solution_defines_is_found(lesson: Path) -> None:
+    nb = read(lesson)
+    (cell,) = [cell for cell in nb.cells if cell.source.startswith("worst_p = None")]
+    cell.source = "worst_p = share_right_solution(1)"
+    assert "F821" not in undefined(nb) and "F821 Undefined name `share_right_solution`" in undefined(student_copy(nb))
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

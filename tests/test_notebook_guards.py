@@ -11,7 +11,7 @@ import pytest
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from nbtools.lint import lint, lint_plan
-from nbtools.project import ROOT, read, replace, tags
+from nbtools.project import ROOT, Problem, read, replace, tags
 
 PNG = {"image/png": "iVBORw0KGgo="}
 
@@ -66,17 +66,6 @@ def outputs(tag: str, *new: NotebookNode) -> Callable[[NotebookNode], None]:
     return lambda nb: tagged(nb, tag).update(outputs=list(new))
 
 
-def remove(text: str) -> Callable[[NotebookNode], None]:
-    return lambda nb: nb.cells.remove(cell_with(nb, text))
-
-
-def picture_at_the_end(nb: NotebookNode) -> None:
-    code("print()", new_output("display_data", PNG))(nb)
-    nb.cells.remove(cell_with(nb, "You see it."))
-    cell = cell_with(nb, "## The method")
-    nb.cells.remove(cell)
-
-
 def no_outputs(nb: NotebookNode) -> None:
     for cell in nb.cells:
         if cell.cell_type == "code":
@@ -108,36 +97,24 @@ BAD = {
     "outputs changed by hand": (lambda nb: nb.metadata.mmkit.update(outputs="0"), "not those that were stored"),
     "too slow": (lambda nb: nb.metadata.mmkit.update(seconds=200), "it took 200 s"),
     "too large in memory": (lambda nb: nb.metadata.mmkit.update(peak_memory_mb=4000), "it took 4000 MB"),
-    "a section is missing": (remove("## From the documents"), '"## From the documents" is there 0 times'),
-    "a section is double": (prose("## Setup"), '"## Setup" is there 2 times'),
-    "sections out of order": (lambda nb: nb.cells.insert(1, nb.cells.pop()), "out of order"),
-    "nothing is taught": (
-        lambda nb: [remove(f"## The {name}")(nb) for name in ("idea", "baseline", "method")],
-        "nothing stands between",
-    ),
-    "too few objectives": (swap("- compare an idea", "compare an idea"), "2 objectives"),
-    "objective not answered": (swap("- It says nothing of other coins.", ""), "the recap has 2 points for 3"),
-    "source without year": (swap("(1979)", ""), "no source has a year"),
     "no setup": (untagged("setup"), "Setup cell: tag it"),
     "two setups": (code("extra = 1", tag="setup"), "Setup cell: tag it"),
     "setup without the kit": (swap("import subprocess\n", ""), "does not begin as all do"),
     "no seed": (swap("SEED = mmkit.seed()", "SEED = 3"), "does not take the seed"),
-    "late import": (code("import json"), "an import in line 1"),
+    "late import": (code("import json"), "an import outside"),
     "late import in a function": (
         code("def load():\n    from json import loads\n    return loads"),
-        "an import in line 2",
+        "an import outside",
     ),
     "long cell": (code("print()\n" * 26), "26 lines of code"),
     "long line": (code("print('" + "x" * 120 + "')"), "line 1 has 129 characters"),
-    "empty cell": (code(""), "is empty"),
     "failing shell line": (code("!false"), "a shell line or a magic"),
     "failing pip": (code("%pip install nothing-of-this-name"), "a shell line or a magic"),
     "unknown magic": (code("value = 1\n%nosuchmagic"), "a shell line or a magic"),
     "cell magic": (code("%%bash\nfalse"), "a shell line or a magic"),
-    "shell through IPython": (code("get_ipython().system('false')"), "get_ipython hides failures"),
-    "shell through os": (code("os.system('false')"), "os.system hides failures"),
-    "unchecked process": (code("subprocess.run(['false'])"), "without check=True"),
-    "no Python": (code("this is no Python"), "not valid Python"),
+    "shell through IPython": (code("get_ipython().system('false')"), "hides failures"),
+    "shell through os": (code("os.system('false')"), "hides failures"),
+    "no Python": (code("this is no Python"), "is no Python"),
     "nbval comment": (code("# NBVAL_SKIP\nprint()"), "an NBVAL comment"),
     "unknown tag": (code("print()", tag="nbval-skip"), "the tag 'nbval-skip' is unknown"),
     "expected error": (code("print()", tag="raises-exception"), "the tag 'raises-exception' is unknown"),
@@ -149,21 +126,15 @@ BAD = {
         "a path of a machine",
     ),
     "dead link": (prose("See [that](../99_nothing.ipynb)."), "../99_nothing.ipynb leads nowhere"),
-    "stripped outputs": (no_outputs, "stripped or from several runs"),
-    "run out of order": (lambda nb: tagged(nb, "setup").update(execution_count=7), "from several runs"),
+    "stripped outputs": (no_outputs, "not those that were stored"),
     "too large": (code("print()", stdout("x" * 301_000)), "kB of at most 300"),
-    "widget state": (lambda nb: nb.metadata.update(widgets={"state": {}}), "holds widget state"),
     "widget": (
         code("1", new_output("display_data", {"application/vnd.jupyter.widget-view+json": {"model_id": "1"}})),
         "is a widget",
     ),
-    "checked cell without output": (code("value = 1", tag="nbval-check-output"), "to be checked but there is none"),
-    "semicolon in a checked cell": (code("2;", stdout("2"), tag="nbval-check-output"), "ends in a semicolon"),
-    "stored error": (code("1 / 0", new_output("error", ename="E", evalue="", traceback=[])), "is an error"),
     "stored stderr": (code("print()", stderr("2026 I0000 cpu\n")), "holds stderr"),
     "stored warning": (code("print()", stdout("FutureWarning: soon\n")), "holds a warning"),
     "memory address": (code("print()", stdout("<Axes at 0x7f0012>\n")), "a memory address"),
-    "picture without a word": (picture_at_the_end, "no sentence follows the picture"),
     "no claims": (untagged("claims"), "the claims have no place"),
     "claims without table": (swap("\nclaims.table()", ""), "does not end in claims.table()"),
     "no stored table": (outputs("claims"), "no table of claims"),
@@ -183,8 +154,7 @@ BAD = {
         'does not print "Right." alone',
     ),
     "solution in sight": (lambda nb: tagged(nb, "solution").metadata.pop("jupyter"), "in plain sight"),
-    "exercise elsewhere": (code("stub = 1", tag="exercise"), 'outside of "Exercises"'),
-    "needs a solution": (swap("worst_p = None", "worst_p = share_right_solution(1)"), "comes from a solution"),
+    "exercise elsewhere": (code("stub = 1", tag="exercise"), "before the first exercise"),
     "typed accuracy": (prose("The model reaches 0.93 on the test set."), "'0.93' looks measured"),
     "typed percentage": (prose("It wins by 8.5 % here."), "looks measured"),
     "typed time": (prose("It trains in 12.5 s."), "looks measured"),
@@ -237,9 +207,9 @@ def test_the_first_edition_may_lack_fingerprints_and_lists_lessons_that_exist(co
     listed = course.folder / "first_edition.txt"
     listed.write_text("# of old\n03\n", encoding="utf-8")
     assert findings_of(course, lesson, lambda nb: nb.metadata.mmkit.pop("fingerprint")) == []
-    assert lint_plan(course) == []
     listed.write_text("03\n44\n", encoding="utf-8")
-    assert lint_plan(course) == ["first_edition.txt: no notebook 44: there are 03: take it off the list"]
+    with pytest.raises(Problem, match="^first_edition.txt: no notebook 44: there are 03: take it off the list$"):
+        lint(course, lesson)
 
 
 def test_the_linter_rejects_a_file_without_code(course, lesson: Path) -> None:
@@ -356,7 +326,8 @@ def test_the_projects_own_run_runs_cells_twice(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_nbval_runs_a_slow_cell_once(tmp_path: Path) -> None:
+def test_nbval_runs_a_slow_cell_once_unless_told_otherwise(tmp_path: Path) -> None:
     """Training twice would double the tests' time."""
     slow = "import time\ntime.sleep(2.5)\nonce = 'again' not in globals()\nagain = True\nassert once"
     assert "1 passed, 1 skipped" in nbval(tmp_path, (slow, None))
+    assert "1 failed, 1 passed" in nbval(tmp_path, (slow, None), options=("--twice",))

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from nbtools import author, links, overview
-from nbtools.execute import CellFailed, execute, page
+from nbtools.execute import execute, page
 from nbtools.lint import lint
 from nbtools.project import ROOT, Problem, Project, read, tags, write
 from PIL import Image
@@ -36,9 +36,8 @@ def small(course: Project, *code: str) -> Path:
 # ---- finding ------------------------------------------------------------------------------------------------------
 
 
-def test_a_notebook_is_found_by_number_and_path(course, lesson: Path, monkeypatch) -> None:
-    monkeypatch.chdir(course.root)  # a path that is there from the current folder comes first
-    assert course.find("03") == course.find("3") == course.find(NAME) == course.find(str(lesson)) == lesson
+def test_a_notebook_is_found_by_its_number(course, lesson: Path) -> None:
+    assert course.find("03") == course.find("3") == lesson
 
 
 def test_an_unknown_notebook_is_one_line_that_lists_the_known(course, lesson: Path, capsys) -> None:
@@ -56,7 +55,7 @@ def test_the_tools_work_from_any_folder(tmp_path: Path) -> None:
 
 def test_an_empty_course_has_no_notebook(course, capsys) -> None:
     assert notebooks.main(["run", "00"], course) == 1
-    assert capsys.readouterr().err == "no notebook 00: there is none yet\n"
+    assert capsys.readouterr().err == "no notebook 00: there are none yet\n"
 
 
 def test_a_broken_file_is_named(course, lesson: Path, capsys) -> None:
@@ -77,18 +76,18 @@ def test_a_new_notebook_lacks_its_run_alone(course) -> None:
 @pytest.mark.parametrize(
     "name, word",
     [
-        (NAME, "exists"),
-        ("notebooks/1_foundations/03_other_name.ipynb", "03_data_pipelines.ipynb exists"),
-        ("notebooks/1_foundations/03 data.ipynb", "no name for a notebook"),
-        ("notebooks/1_foundations/03_data.py", "no name for a notebook"),
-        ("notebooks/1_foundations/99_x.ipynb", "not in the plan"),
-        ("notebooks/03_data.ipynb", "belongs into notebooks/1_foundations"),
+        ("03_data_pipelines", "exists"),
+        ("03_other_name", "03_data_pipelines.ipynb exists"),
+        ("03 data", "no name for a notebook"),
+        ("03_data.ipynb", "no name for a notebook"),
+        ("notebooks/03_data", "no name for a notebook"),
+        ("99_x", "not in the plan"),
     ],
 )
 def test_a_new_notebook_is_refused(name: str, word: str, course, lesson: Path) -> None:
     before = lesson.read_bytes()
     with pytest.raises(Problem, match=word):
-        author.new(course, course.root / name)
+        author.new(course, name)
     assert lesson.read_bytes() == before
 
 
@@ -104,18 +103,6 @@ def test_run_changes_nothing_and_writes_a_page(course, capsys) -> None:
     assert (path.parent / "beside.txt").exists(), "a notebook runs in its own folder"
     assert "42" in (course.build / "html" / "03_data_pipelines.html").read_text(encoding="utf-8")
     assert "build/html/03_data_pipelines.html" in capsys.readouterr().out
-
-
-@pytest.mark.slow
-def test_run_twice_finds_a_cell_that_prints_something_else(course, capsys) -> None:
-    path = small(course, "rows = []", "rows.append(1)\nprint(len(rows))")
-    assert notebooks.main(["run", "03", "--twice"], course) == 0
-    assert "each cell ran twice" in capsys.readouterr().out
-    nb = read(path)
-    nb.cells[-1].metadata["tags"] = ["nbval-check-output"]
-    write(nb, path)
-    assert notebooks.main(["run", "03", "--twice"], course) == 1
-    assert "a second run prints something else:\nrows.append(1)" in capsys.readouterr().err
 
 
 def test_a_page_shows_solutions_collapsed(lesson: Path) -> None:
@@ -166,20 +153,13 @@ def test_store_keeps_outputs_and_what_the_run_took(course) -> None:
 
 @pytest.mark.slow
 def test_the_skeleton_stored_keeps_all_rules(course) -> None:
-    path = course.root / NAME
-    author.new(course, path)
+    path = author.new(course, "03_data_pipelines")
     author.store(course, path)
     assert lint(course, path) == []
     twin = author.student_copy(read(path))
     execute(twin, path.parent)
     told = ["".join(output.get("text", "") for output in cell.outputs) for cell in twin.cells if "check" in tags(cell)]
     assert len(told) == 2 and all(text.startswith("Not yet: ") for text in told)
-
-
-@pytest.mark.slow
-def test_a_cell_that_takes_too_long_is_stopped(tmp_path: Path) -> None:
-    with pytest.raises(CellFailed, match="cell 1 fails: it takes more than 1 s"):
-        execute(new_notebook(cells=[new_code_cell("while True:\n    pass")]), tmp_path, timeout=1)
 
 
 def test_pictures_are_stored_small() -> None:
@@ -211,11 +191,8 @@ def test_student_copies_keep_the_folders(course, lesson: Path, capsys) -> None:
     assert "build/student/1_foundations" in capsys.readouterr().out
 
 
-def test_the_map_lists_what_a_notebook_holds(course, lesson: Path, capsys) -> None:
-    assert notebooks.main(["map", "--check"], course) == 1
-    assert "run `make map`" in capsys.readouterr().err
+def test_the_map_lists_what_a_notebook_holds(course, lesson: Path) -> None:
     assert notebooks.main(["map"], course) == 0
-    assert notebooks.main(["map", "--check"], course) == 0
     page = overview.map_path(course).read_text(encoding="utf-8")
     link = "1_foundations/03_data_pipelines.ipynb"
     assert f"| 03 | [Data pipelines]({link}) | under 1 minute | 40 minutes | 0.7 GB | none | T05, T06 | 1 |" in page
@@ -223,10 +200,6 @@ def test_the_map_lists_what_a_notebook_holds(course, lesson: Path, capsys) -> No
     assert re.search(rf"\| T05 \|.*\| \[03\]\({link}\) \|", page)
     assert re.search(rf"\| T06 \|.*\| \[03\]\({link}\), planned \(04\) \|", page)
     assert "| missing |" not in page and "- Foundations: 01 Networks from scratch, 02 Convolutional networks\n" in page
-    nb = read(lesson)
-    nb.cells[0].source = nb.cells[0].source.replace("# 03 Data pipelines", "# 03 Pipelines")
-    write(nb, lesson)
-    assert notebooks.main(["map", "--check"], course) == 1
 
 
 def test_one_command_moves_all_addresses(course, lesson: Path, capsys) -> None:

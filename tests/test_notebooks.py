@@ -1,6 +1,8 @@
 """Every notebook keeps the rules. That it runs, nbval tests: see tests/nbval_lessons.py."""
 
 import shutil
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -17,6 +19,12 @@ every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: pat
 @every_notebook
 def test_keeps_the_rules(path: Path) -> None:
     assert lint(PROJECT, path) == []
+
+
+def test_ruff_finds_nothing() -> None:
+    """In code and cells: among others what is no Python, and a `subprocess.run` that would hide its failure."""
+    done = subprocess.run([sys.executable, "-m", "ruff", "check", "--quiet"], cwd=PROJECT.root, capture_output=True)
+    assert done.returncode == 0, done.stdout.decode()
 
 
 def test_how_pytest_runs_notebooks() -> None:

@@ -5,7 +5,6 @@
     python3 tools/bootstrap.py jax           the environment .venv-jax, with JAX beside the packages, without the kit
     python3 tools/bootstrap.py bench         the environment .venv-bench, with PyTorch beside the kit's packages
     python3 tools/bootstrap.py extra drift   the packages of an extra of pyproject.toml as well, or of all extras
-    python3 tools/bootstrap.py notebook 04   whether there is a notebook 04
 
 Nothing but Python with its venv module is needed. What is missing is said in one line, with its remedy. A ready
 environment is left as it is, with no look at the network. One that is not ready is made afresh, so a killed set-up
@@ -18,16 +17,18 @@ import re
 import shutil
 import subprocess
 import sys
-import tempfile
+from importlib.util import find_spec
 from pathlib import Path
 
 OLDEST, NEWEST = (3, 11), (3, 13)
+PYTHON = "{}.{}".format(*sys.version_info)
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = ROOT / "pyproject.toml"
 DISK_GB = 6  # an environment takes 3 GB, and pip holds up to 2 GB more while it makes one
 STAMP = "mmkit-stamp"  # a file in the environment: says that it is ours, and once it is ready, what it was made from
 ALWAYS = ("lab", "test")  # the extras that every .venv has
-LOCKS = {  # of the other environments; what the last file of `bench` names comes by its version, with no hash
+LOCKS = {  # of each environment; what the last file of `bench` names comes by its version, with no hash
+    "": ["requirements.lock"],
     "colab": ["tests/colab/requirements.lock"],
     "jax": ["tests/on_jax/requirements.lock"],
     "bench": ["benchmarks/requirements.lock", "benchmarks/requirements.in"],
@@ -49,75 +50,57 @@ class SetupError(Exception):
     """What is missing and its remedy, in one line."""
 
 
-def main(arguments):
-    name = " ".join(arguments)
-    if arguments[:1] == ["notebook"]:
-        check_notebook(name[len("notebook ") :])
-    elif arguments[:1] == ["extra"]:
-        set_up(".venv", ["requirements.lock"], kit=True, extras=arguments[1:] or [""])
-    elif name in LOCKS:
-        set_up(f".venv-{name}", LOCKS[name], kit=False)
-    elif not name:
-        set_up(".venv", ["requirements.lock"], kit=True)
+def main(name="", *extras):
+    if name == "extra":
+        set_up("", extras or ("",))
+    elif name in LOCKS and not extras:
+        set_up(name)
     else:
-        raise SetupError(f"bootstrap.py knows {', '.join(LOCKS)}, `extra NAME` and `notebook NN`, not `{name}`")
+        raise SetupError(f"bootstrap.py knows {', '.join(filter(None, LOCKS))} and `extra NAME`, not `{name}`")
 
 
-def check_notebook(number):
-    numbers = sorted(path.name.partition("_")[0] for path in (ROOT / "notebooks").rglob("[0-9]*_*.ipynb"))
-    if number not in numbers:
-        last = numbers[-1] if numbers else "04"
-        sys.exit(f"There is no notebook NB={number}: choose one of {', '.join(numbers)}, as in `make run NB={last}`.")
-
-
-def set_up(venv, locks, kit, extras=()):
-    """Makes the environment `venv` hold what the files `locks` name, the kit if `kit`, and `extras` ("": all)."""
-    venv, locks = ROOT / venv, [ROOT / name for name in locks]
-    lacks = missing(venv, locks, kit)
+def set_up(name, extras=()):
+    """Makes the environment `name` hold what its locks name, the kit where the name is "", and `extras` ("": all)."""
+    venv, locks = ROOT / (f".venv-{name}" if name else ".venv"), [ROOT / lock for lock in LOCKS[name]]
+    lacks = missing(venv, locks)
     if not lacks and not extras:
         return
     check_python()
     try:
         with open(f"{venv}.lock", "w") as turn:
             wait_for(turn)
-            lacks = missing(venv, locks, kit)  # perhaps nothing any more: another set-up had its turn
+            lacks = missing(venv, locks)  # perhaps nothing any more: another set-up had its turn
             if lacks == "packages":
-                make(venv, locks, kit, turn)
+                make(venv, locks)
             if lacks == "kit":
-                install_locked(venv, turn, chosen(), "--no-deps")  # pyproject.toml may share them out otherwise
-            if lacks and kit:
+                install_locked(venv, chosen(), "--no-deps")  # pyproject.toml may share them out otherwise
+            if lacks and not name:
                 # What builds the kit is among the packages, so this needs no network.
-                install(venv, turn, "--no-index", "--no-deps", "--no-build-isolation", "--editable", str(ROOT))
-                write_stamp(venv, [*read_stamp(venv)[:3], digest(PROJECT)])
+                install(venv, "--no-index", "--no-deps", "--no-build-isolation", "--editable", str(ROOT))
+                write_stamp(venv, *read_stamp(venv)[:3], digest(PROJECT))
             for extra in extras:
-                install_locked(venv, turn, chosen(extra), "--no-deps", "--quiet")
+                install_locked(venv, chosen(extra), "--no-deps", "--quiet")
     except OSError as error:
-        file = error.filename or venv
-        raise SetupError(
-            f"cannot write {file} ({error.strerror}): make the folder writable or free space, then try again"
-        )
+        what = f"{error.filename or venv} ({error.strerror})"
+        raise SetupError(f"cannot write {what}: make the folder writable or free space, then try again") from None
 
 
-def missing(venv, locks, kit):
+def missing(venv, locks):
     """What the environment lacks: "packages" (then it is made afresh), "kit", or nothing: ""."""
     made_from = read_stamp(venv)
     if made_from[:2] != packages(venv, locks) or not runs(venv / "bin" / "python"):
         return "packages"
-    if "PYTHON" in os.environ and made_from[2] != python_version():  # which Python matters to those who name one
+    if "PYTHON" in os.environ and made_from[2] != PYTHON:  # which Python matters to those who name one
         return "packages"
-    return "kit" if kit and made_from[3:] != [digest(PROJECT)] else ""
+    return "kit" if venv.name == ".venv" and made_from[3:] != [digest(PROJECT)] else ""
 
 
 def read_stamp(venv):
-    try:
-        return (venv / STAMP).read_text().split("\n")
-    except OSError:
-        return []
+    return (venv / STAMP).read_text().split("\n") if (venv / STAMP).exists() else []
 
 
-def write_stamp(venv, lines):
-    (venv / f"{STAMP}.new").write_text("\n".join(lines))
-    (venv / f"{STAMP}.new").replace(venv / STAMP)
+def write_stamp(venv, *lines):
+    (venv / STAMP).write_text("\n".join(lines))
 
 
 def packages(venv, locks):
@@ -128,10 +111,6 @@ def digest(path):
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def python_version():
-    return "%d.%d" % sys.version_info[:2]
-
-
 def check_python():
     if os.name == "nt":
         raise SetupError("set-up needs Linux or macOS: on Windows, work inside WSL (README.md tells how)")
@@ -139,15 +118,15 @@ def check_python():
         fault = "old" if sys.version_info[:2] < OLDEST else "new"
         found = [name for name in ("python3.13", "python3.12", "python3.11") if runs(name)]
         remedy = f"add PYTHON={found[0]} to the command" if found else "install Python 3.11, 3.12 or 3.13"
-        raise SetupError(f"Python {python_version()} is too {fault}, the kit needs 3.11 to 3.13: {remedy}")
+        raise SetupError(f"Python {PYTHON} is too {fault}, the kit needs 3.11 to 3.13: {remedy}")
+    if not find_spec("venv") or not find_spec("ensurepip"):
+        remedy = f"install it (Debian and Ubuntu: `sudo apt install python{PYTHON}-venv`), then try again"
+        raise SetupError(f"Python {PYTHON} has no venv module: {remedy}")
 
 
 def runs(python):
     try:
-        return (
-            subprocess.run([str(python), "-c", ""], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode
-            == 0
-        )
+        return not subprocess.call([str(python), "-c", ""], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     except OSError:
         return False
 
@@ -155,6 +134,7 @@ def runs(python):
 def wait_for(turn):
     import fcntl  # Windows has none, and is turned away before it comes here
 
+    os.set_inheritable(turn.fileno(), True)
     try:
         fcntl.flock(turn, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
@@ -162,36 +142,27 @@ def wait_for(turn):
         fcntl.flock(turn, fcntl.LOCK_EX)
 
 
-def make(venv, locks, kit, turn):
-    try:
-        import ensurepip  # noqa: F401
-        import venv as _  # noqa: F401
-    except ImportError:
-        version = python_version()
-        raise SetupError(
-            f"Python {version} has no venv module: install it (Debian and Ubuntu: `sudo apt install "
-            f"python{version}-venv`), then try again"
-        )
+def make(venv, locks):
     if venv.is_dir() and any(venv.iterdir()) and not read_stamp(venv):
         raise SetupError(f"{venv} is not this kit's own: move it away, then try again")
-    old = Path(f"{venv}.old")
-    shutil.rmtree(old, ignore_errors=True)
     if venv.is_dir():
         print("The environment is unfinished or out of date: making it again.")
+        old = Path(f"{venv}.old")
+        shutil.rmtree(old, ignore_errors=True)  # of a set-up that was killed
         venv.rename(old)  # first, so that being killed while removing it leaves no part of it here
         shutil.rmtree(old, ignore_errors=True)
     free = shutil.disk_usage(ROOT).free / 1e9
     if free < DISK_GB:
         raise SetupError(f"this disk has {free:.1f} GB free, the kit's packages need {DISK_GB}: free some")
 
-    print(f"Making {venv} with Python {python_version()}: one to three minutes, longer on a slow network.", flush=True)
+    print(f"Making {venv} with Python {PYTHON}: one to three minutes, longer on a slow network.", flush=True)
     venv.mkdir()
-    write_stamp(venv, ["unfinished"])
-    command([sys.executable, "-m", "venv", str(venv)], turn)
-    install_locked(venv, turn, chosen() if kit else locks[0].read_text())
+    write_stamp(venv, "unfinished")
+    command(sys.executable, "-m", "venv", str(venv))
+    install_locked(venv, chosen() if venv.name == ".venv" else locks[0].read_text())
     for loose in locks[1:]:
-        install(venv, turn, "-r", str(loose))
-    write_stamp(venv, [*packages(venv, locks), python_version()])
+        install(venv, "-r", str(loose))
+    write_stamp(venv, *packages(venv, locks), PYTHON)
 
 
 def chosen(extra=None):
@@ -199,60 +170,56 @@ def chosen(extra=None):
     import tomllib  # new in Python 3.11
 
     table = tomllib.loads(PROJECT.read_text(encoding="utf-8"))
-    groups = table["project"]["optional-dependencies"]
-    extras = {name: lines for name, lines in groups.items() if name not in ALWAYS}
+    extras = table["project"]["optional-dependencies"]
+    asked = table["project"]["dependencies"] + table["dependency-groups"]["build"]
+    asked += sum(map(extras.pop, ALWAYS), [])
     if extra and extra not in extras:
         raise SetupError(f"pyproject.toml has no extra {extra}: choose one of {', '.join(sorted(extras))}")
-    entries = re.split(r"^(?=\w)", (ROOT / "requirements.lock").read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]
-    name = {entry: entry.partition("==")[0] for entry in entries}
-    needs = {}  # of each package those that it asks for, by what the lock says under `via`
-    for entry in entries:
-        for above in re.findall(r"^ +#(?: via)? +([\w.-]+)", entry, re.MULTILINE):
-            needs.setdefault(above, set()).add(name[entry])
+    lock = (ROOT / "requirements.lock").read_text(encoding="utf-8")
+    entries = []  # each with the name of its package and, by what the lock says under `via`, those that ask for it
+    for entry in re.split(r"^(?=\w)", lock, flags=re.MULTILINE)[1:]:
+        above = set(re.findall(r"^ +#(?: via)? +([\w.-]+)", entry, re.MULTILINE))
+        entries.append((entry.partition("==")[0], above, entry))
 
     def closed(lines):
         found, new = set(), {re.match(r"[\w.-]+", line)[0] for line in lines}
         while new:
             found |= new
-            new = set().union(*(needs.get(one, ()) for one in new)) - found
+            new = {name for name, above, _ in entries if above & new} - found
         return found
 
-    wanted = closed(
-        sum((groups[one] for one in ALWAYS), table["project"]["dependencies"] + table["dependency-groups"]["build"])
-    )
+    wanted = closed(asked)
     if extra is not None:
         wanted = closed(extras[extra] if extra else sum(extras.values(), [])) - wanted
-    return "".join(entry for entry in entries if name[entry] in wanted)
+    return "".join(entry for name, _, entry in entries if name in wanted)
 
 
-def install_locked(venv, turn, text, *options):
-    with tempfile.TemporaryDirectory() as folder:
-        lock = Path(folder) / "requirements.txt"
-        lock.write_text(text, encoding="utf-8")
-        install(venv, turn, "--require-hashes", "-r", str(lock), *options)
+def install_locked(venv, text, *options):
+    (venv / "requirements.txt").write_text(text, encoding="utf-8")
+    install(venv, "--require-hashes", "-r", str(venv / "requirements.txt"), *options)
 
 
-def install(venv, turn, *words):
+def install(venv, *words):
     # -I: whatever PYTHONPATH says, it is this environment's pip, and it sees this environment alone.
     pip = [str(venv / "bin" / "python"), "-I", "-m", "pip", "install", "--disable-pip-version-check", "--retries=2"]
-    command([*pip, *([] if sys.stdout.isatty() else ["--quiet"]), *words], turn)
+    command(*pip, *([] if sys.stdout.isatty() else ["--quiet"]), *words)
 
 
-def command(words, turn):
-    # The child holds our turn too: if we are killed and it is not, the next set-up waits until it has ended.
-    environment = dict(os.environ, PIP_USER="0")
-    pipes = {"stdin": subprocess.DEVNULL, "stderr": subprocess.PIPE, "universal_newlines": True}
-    done = subprocess.run(words, cwd=str(ROOT), env=environment, pass_fds=[turn.fileno()], **pipes)
+def command(*words):
+    # The child holds our turn too (close_fds): if we are killed and it is not, the next set-up waits for its end.
+    how = {"cwd": str(ROOT), "env": dict(os.environ, PIP_USER="0"), "close_fds": False}
+    done = subprocess.run(words, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, **how)
     if done.returncode:
-        said = done.stderr
-        remedy = [text for sign, text in REMEDIES.items() if sign in said]
-        lines = [line for line in said.splitlines() if "ERROR" in line] or said.splitlines() or ["nothing"]
+        remedy = [text for sign, text in REMEDIES.items() if sign in done.stderr]
+        lines = (
+            [line for line in done.stderr.splitlines() if "ERROR" in line] or done.stderr.splitlines() or ["nothing"]
+        )
         raise SetupError(remedy[0] if remedy else f"`{' '.join(words)}` failed: {lines[-1]}")
 
 
 if __name__ == "__main__":
     try:
-        main(sys.argv[1:])
+        main(*sys.argv[1:])
     except SetupError as error:
         sys.exit(f"Set-up stopped: {error}.")
     except KeyboardInterrupt:

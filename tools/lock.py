@@ -14,11 +14,9 @@ import re
 import subprocess
 import sys
 import tempfile
-import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-CONDA_PYTHON = "3.12"
 UNIVERSAL = ("--universal", "--python-version=3.11")
 BESIDE = (*UNIVERSAL, "--constraint=requirements.lock")
 LOCKS = {
@@ -28,52 +26,8 @@ LOCKS = {
     "benchmarks/requirements.lock": (*BESIDE, "benchmarks/requirements.in"),
 }
 BY_VERSION_ALONE = r"^(?:torch|triton|nvidia-|cuda-)[^\n]*\n(?: .*\n)*"  # builds for CPU and GPU differ in their hashes
-
-
-def main() -> None:
-    with tempfile.TemporaryDirectory() as folder:  # uv is needed here alone, so it is in no lock
-        subprocess.run([sys.executable, "-m", "venv", folder], check=True)
-        subprocess.run([f"{folder}/bin/python", "-m", "pip", "install", "--quiet", "uv"], check=True)
-        for lock, options in LOCKS.items():
-            command = [
-                f"{folder}/bin/uv",
-                "pip",
-                "compile",
-                "--quiet",
-                "--upgrade",
-                "--custom-compile-command=make lock",
-            ]
-            command += ["--generate-hashes", "--no-emit-index-url", f"--output-file={lock}", "--group=build"]
-            subprocess.run([*command, "pyproject.toml", *options], check=True, cwd=ROOT)
-    peer = ROOT / "benchmarks" / "requirements.lock"
-    peer.write_text(
-        re.sub(BY_VERSION_ALONE, "", peer.read_text(encoding="utf-8"), flags=re.MULTILINE), encoding="utf-8"
-    )
-    (ROOT / "environment.yml").write_text(environment(), encoding="utf-8")
-
-
-def direct_dependencies() -> list[str]:
-    """The names of the packages that the kit, JupyterLab and the tests ask for, in alphabetical order."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    lists = [project["dependencies"], *project["optional-dependencies"].values()]
-    return sorted({re.match(r"[\w.-]+", line)[0] for lines in lists for line in lines})
-
-
-def locked(python: str) -> dict[str, str]:
-    """The version of each package in requirements.lock for `python`, as in "3.12", on Linux."""
-    from packaging.requirements import Requirement
-
-    lines = (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines()
-    pins = [Requirement(line.rstrip(" \\")) for line in lines if re.match(r"\w", line)]
-    there = {"sys_platform": "linux", "python_version": python, "python_full_version": f"{python}.99"}
-    return {pin.name: str(pin.specifier)[2:] for pin in pins if not pin.marker or pin.marker.evaluate(there)}
-
-
-def environment() -> str:
-    """The text of environment.yml."""
-    versions = locked(CONDA_PYTHON)
-    pins = "".join(f"      - {name}=={versions[name]}\n" for name in direct_dependencies())
-    return f"""\
+CONDA_PYTHON = "3.12"
+ENVIRONMENT = f"""\
 # The kit for conda users: `conda env create -f environment.yml`, then `conda activate mmkit`. Written by `make lock`.
 # The packages come through pip, at the versions that `make lab` brings: the ones the lessons are tested with.
 name: mmkit
@@ -83,8 +37,25 @@ dependencies:
   - python={CONDA_PYTHON}
   - pip
   - pip:
-{pins}      - -e .
+%s      - -e .
 """
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as folder:  # uv is needed here alone, so it is in no lock
+        subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", f"--target={folder}", "uv"], check=True)
+        uv = [f"{folder}/bin/uv", "pip", "compile", "--quiet", "--no-emit-index-url", "pyproject.toml"]
+        for lock, options in LOCKS.items():
+            command = [*uv, "--upgrade", "--generate-hashes", "--custom-compile-command=make lock", "--group=build"]
+            subprocess.run([*command, f"--output-file={lock}", *options], check=True, cwd=ROOT)
+        direct = ["--no-deps", "--all-extras", "--constraint=requirements.lock", "--no-header", "--no-annotate"]
+        direct += [f"--python-version={CONDA_PYTHON}", "--python-platform=linux"]
+        pins = subprocess.run([*uv, *direct], check=True, cwd=ROOT, stdout=subprocess.PIPE, text=True).stdout
+    peer = ROOT / "benchmarks" / "requirements.lock"
+    hashed = re.sub(BY_VERSION_ALONE, "", peer.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    peer.write_text(hashed, encoding="utf-8")
+    pins = re.sub(r"^", "      - ", pins.rstrip(), flags=re.MULTILINE) + "\n"
+    (ROOT / "environment.yml").write_text(ENVIRONMENT % pins, encoding="utf-8")
 
 
 if __name__ == "__main__":

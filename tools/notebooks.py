@@ -7,7 +7,7 @@ from pathlib import Path
 
 from nbtools import author, links, overview
 from nbtools.course import Course
-from nbtools.project import Problem, Project, number, read, replace
+from nbtools.project import Problem, Project, replace
 
 
 def main(arguments: list[str] | None = None, project: Project | None = None) -> int:
@@ -15,7 +15,7 @@ def main(arguments: list[str] | None = None, project: Project | None = None) -> 
     project = project or Project()
     options = _parser().parse_args(arguments)
     try:
-        return options.command(project, options)
+        return options.command(project, options) or 0
     except Problem as problem:
         print(problem, file=sys.stderr)
         return 1
@@ -27,27 +27,15 @@ def main(arguments: list[str] | None = None, project: Project | None = None) -> 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="notebooks.py", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-
-    def add(name: str, command: object, text: str, notebooks: str | None = None) -> argparse.ArgumentParser:
-        sub = commands.add_parser(name, help=text, description=text)
-        sub.set_defaults(command=command)
-        if notebooks:
-            sub.add_argument("notebooks", nargs=notebooks, metavar="NB", help="a number, as in 04, or a path")
-        return sub
-
-    add("run", run, "execute notebooks without changing them, and write HTML pages", "+").add_argument(
-        "--twice", action="store_true", help="each cell twice: does a second run have the same effect?"
-    )
-    stored = add("store", store, "execute notebooks, clean them and store their outputs", "*")
-    stored.add_argument("--stale", action="store_true", help="all that are stale, one after another")
-    add("stale", stale, "list the stale lessons, with the reason")
-    add("new", new, "begin a notebook").add_argument("path", type=Path, help="its name, 03_data_pipelines, or its path")
-    add("student", student, "write copies without solutions", "*")
-    add("lint", lint_notebooks, "check notebooks against the house's rules", "*")
-    add("map", write_map, "write notebooks/README.md").add_argument("--check", action="store_true")
-    add("links", update_links, "lead buttons and Setup cells to the repository").add_argument(
-        "--repository", metavar="URL", help="move to this address first"
-    )
+    subs = {}
+    for name, command in COMMANDS.items():
+        subs[name] = commands.add_parser(name, help=command.__doc__, description=command.__doc__)
+        subs[name].set_defaults(command=command)
+    for name, count in {"run": "+", "store": "*", "student": "*", "lint": "*"}.items():
+        subs[name].add_argument("notebooks", nargs=count, metavar="NB", help="a number, as in 04")
+    subs["store"].add_argument("--stale", action="store_true", help="all that are stale, one after another")
+    subs["new"].add_argument("name", metavar="NAME", help="its name, such as 03_data_pipelines")
+    subs["links"].add_argument("--repository", metavar="URL", help="move to this address first")
     return parser
 
 
@@ -55,24 +43,22 @@ def _chosen(project: Project, names: list[str]) -> list[Path]:
     return [project.find(name) for name in names] if names else project.notebooks()
 
 
-def run(project: Project, options: argparse.Namespace) -> int:
+def run(project: Project, options: argparse.Namespace) -> None:
+    """Executes notebooks without changing them, and writes HTML pages."""
     from nbtools.execute import page
 
+    course = Course(project)
     for path in _chosen(project, options.notebooks):
-        course = Course(project)
-        course.bring_for([course.lesson(path)])
-        nb = read(path)
-        measured = author.run(project, nb, path, twice=options.twice)
-        if options.twice:
-            print(f"{path.stem}: {_took(measured)}: each cell ran twice")
-            continue
+        lesson = course.lesson(path)
+        course.bring_for([lesson])
+        measured = author.run(project, lesson.nb, path)
         target = project.build / "html" / f"{path.stem}.html"
-        replace(target, page(nb, overview.title(nb)))
-        print(f"{path.stem}: {_took(measured)}: {project.relative(target)}")
-    return 0
+        replace(target, page(lesson.nb, overview.title(lesson.nb)))
+        print(f"{path.stem}: {measured}: {project.relative(target)}")
 
 
 def store(project: Project, options: argparse.Namespace) -> int:
+    """Executes notebooks, cleans them and stores their outputs."""
     from nbtools.lint import lint
 
     course, failed = Course(project), 0
@@ -89,74 +75,70 @@ def store(project: Project, options: argparse.Namespace) -> int:
         try:
             course.bring_for([lesson])
             measured = author.store(project, path)
-            print(f"{path.stem}: {_took(measured)}: stored in {project.relative(path)}")
+            print(f"{path.stem}: {measured}: stored in {project.relative(path)}")
             for finding in lint(project, path):
                 print(finding)
             replace(overview.map_path(project), overview.overview(project))
         except Problem as problem:
             print(problem, file=sys.stderr)
-            failed += 1
-    return 1 if failed else 0
+            failed = 1
+    return failed
 
 
-def stale(project: Project, options: argparse.Namespace) -> int:
+def stale(project: Project, options: argparse.Namespace) -> None:
+    """Lists the stale lessons, with the reason."""
     for lesson in Course(project).lessons():
         if lesson.stale:
             edition = " (first edition: it may be)" if lesson.first_edition else ""
             print(f"{lesson.path.stem}: stale {lesson.stale}{edition}")
         elif lesson.looks_changed:
             print(f"{lesson.path.stem}: not stale, but its plots or checks may look another way")
-    return 0
 
 
-def new(project: Project, options: argparse.Namespace) -> int:
-    path = options.path
-    if path.parent == Path() and not path.suffix:  # a bare name: the plan knows the folder
-        row = project.planned.get(number(path))
-        path = project.folder / (row.folder if row else "") / f"{path.name}.ipynb"
-    author.new(project, path)
-    print(f"{project.relative(path)}: edit it, then store it")
-    return 0
+def new(project: Project, options: argparse.Namespace) -> None:
+    """Begins a notebook."""
+    print(f"{project.relative(author.new(project, options.name))}: edit it, then store it")
 
 
-def student(project: Project, options: argparse.Namespace) -> int:
+def student(project: Project, options: argparse.Namespace) -> None:
+    """Writes copies without solutions."""
     for path in _chosen(project, options.notebooks):
         print(project.relative(author.student(project, path)))
-    return 0
 
 
-def lint_notebooks(project: Project, options: argparse.Namespace) -> int:
+def lint_notebooks(project: Project, options: argparse.Namespace) -> bool:
+    """Checks notebooks against the house's rules."""
     from nbtools.lint import lint, lint_plan
 
     paths = _chosen(project, options.notebooks)
     findings = [finding for path in paths for finding in lint(project, path)]
     findings += [] if options.notebooks else lint_plan(project)
     print(*findings, f"{len(paths)} notebooks, {len(findings)} findings", sep="\n")
-    return 1 if findings else 0
+    return bool(findings)
 
 
-def write_map(project: Project, options: argparse.Namespace) -> int:
-    path, fresh = overview.map_path(project), overview.overview(project)
-    current = path.is_file() and path.read_text(encoding="utf-8") == fresh
-    if options.check:
-        if not current:
-            raise Problem("notebooks/README.md is not current: run `make map`")
-        return 0
-    if not current:
-        replace(path, fresh)
-    print(f"{project.relative(path)}: {'already current' if current else 'written'}")
-    return 0
+def write_map(project: Project, options: argparse.Namespace) -> None:
+    """Writes notebooks/README.md."""
+    replace(overview.map_path(project), overview.overview(project))
 
 
-def update_links(project: Project, options: argparse.Namespace) -> int:
+def update_links(project: Project, options: argparse.Namespace) -> None:
+    """Leads buttons and Setup cells to the repository."""
     for path in links.update(project, options.repository):
         print(f"{project.relative(path)}: rewritten")
     print(f"all addresses lead to {project.repository}")
-    return 0
 
 
-def _took(measured: author.Measured) -> str:
-    return f"{measured.seconds:.0f} s, {measured.peak_memory_mb:,.0f} MB of memory at most"
+COMMANDS = {
+    "run": run,
+    "store": store,
+    "stale": stale,
+    "new": new,
+    "student": student,
+    "lint": lint_notebooks,
+    "map": write_map,
+    "links": update_links,
+}
 
 
 if __name__ == "__main__":

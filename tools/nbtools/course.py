@@ -7,7 +7,6 @@ import statistics
 import subprocess
 import sys
 import time
-import tomllib
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import metadata
@@ -16,11 +15,13 @@ from pathlib import Path
 import numpy as np
 from nbformat import NotebookNode
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from nbtools.fingerprint import Fingerprint, Kit
 from nbtools.project import Problem, Project, read
 
 FIRST_EDITION = "first_edition.txt"
+USUAL_REFERENCE = 1.3  # seconds that the reference job takes on a usual machine: stored times are such a machine's
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ class Course:
         listed = self.project.folder / FIRST_EDITION
         lines = listed.read_text(encoding="utf-8").splitlines() if listed.exists() else []
         try:
-            return [self.project.find(line) for line in lines if line and not line.startswith("#")]
+            return [self.project.find(line) for line in lines if not line.startswith("#")]
         except Problem as problem:
             raise Problem(f"{FIRST_EDITION}: {problem}: take it off the list") from None
 
@@ -102,11 +103,11 @@ class Course:
         """
         parts = {part for lesson in lessons for part in lesson.now.parts}
         held = {key for lesson in lessons for key in lesson.now.definitions}
-        table = tomllib.loads((self.project.root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-        for extra, lines in table.get("optional-dependencies", {}).items():
+        installed = {canonicalize_name(one.name) for one in metadata.distributions()}
+        for extra, lines in self.project.pyproject.get("optional-dependencies", {}).items():
             names = {Requirement(line).name for line in lines}
             wanted = extra not in ("lab", "test") and parts & {f"package {name}" for name in names}
-            if wanted and not all(map(_is_installed, names)):
+            if wanted and names - installed:
                 self._call("tools/bootstrap.py", "extra", extra)
         sets = sorted(name for name, key in self.kit.builders.items() if key in held)
         sources = sorted(part.removeprefix("source ") for part in parts if part.startswith("source "))
@@ -154,10 +155,3 @@ def reference_seconds() -> float:
         return time.perf_counter() - begin
 
     return round(3 * statistics.median(turn() for _ in range(3)), 2)
-
-
-def _is_installed(name: str) -> bool:
-    try:
-        return bool(metadata.version(name))
-    except metadata.PackageNotFoundError:
-        return False

@@ -282,15 +282,14 @@ class Kit:
     @cached_property
     def builders(self) -> dict[str, Key]:
         """The builder of each data set, by the name that TFDS gives it."""
-        found = {}
-        for module in self.modules.values():
-            for name, nodes in module.defined.items():
-                classes = [node for node in nodes if isinstance(node, ast.ClassDef)]
-                bases = [ast.unparse(base) for node in classes for base in node.bases]
-                versioned = "VERSION" in bound_names(_scope(one for node in classes for one in node.body))
-                if module.name.startswith(DATASETS) and versioned and any(base.endswith("Builder") for base in bases):
-                    found[re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()] = (module.name, name)
-        return found
+        return {
+            re.sub(r"(?<!^)(?=[A-Z])", "_", node.name).lower(): (module.name, node.name)
+            for module in self.modules.values()
+            for node in module.body
+            if module.name.startswith(DATASETS) and isinstance(node, ast.ClassDef)
+            if any(ast.unparse(base).endswith("Builder") for base in node.bases)
+            if "VERSION" in bound_names(_scope(node.body))
+        }
 
     def distributions(self, imported: Iterable[str]) -> set[str]:
         """The locked packages that hold these modules."""
@@ -332,16 +331,13 @@ class Kit:
 
     def ran(self, lines: Mapping[str, Iterable[int]]) -> set[Key]:
         """The functions, and the classes with a method, of which lines were run: `lines` by the path of a file."""
+        from coverage.regions import code_regions
+
         found = set()
         for module in self.modules.values():
             run = set(lines.get(str(module.path), ()))
-            for node in module.body:
-                if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-                    bodies = [
-                        one.body for one in ast.walk(node) if isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef)
-                    ]
-                    inside = {line for body in bodies for line in range(body[0].lineno, body[-1].end_lineno + 1)}
-                    found |= {(module.name, node.name)} if run & inside else set()
+            regions = code_regions(module.path.read_text(encoding="utf-8")) if run else []
+            found |= {(module.name, one.name.partition(".")[0]) for one in regions if one.lines & run}
         return found
 
 

@@ -3,12 +3,11 @@
 import re
 from pathlib import Path
 
-import nbformat
-
-from nbtools.project import Problem, Project, replace, write
+from nbtools.project import Problem, Project, replace
 
 BRANCH = "main"
 PAGES = ("pyproject.toml", "README.md", "CONTRIBUTING.md")
+BUTTON = re.compile(rf"(\[!\[(?:Open in Colab|View on GitHub)\]\S+/blob/{BRANCH}/)[^)]*")
 
 
 def buttons(project: Project, path: Path) -> str:
@@ -55,18 +54,12 @@ def update(project: Project, repository: str | None = None) -> list[Path]:
         raise Problem(f"{repository} is no repository: write it as https://github.com/OWNER/NAME")
     name = re.compile(re.escape(old.removeprefix("https://github.com/")) + r"(?![\w-])")
     changed = []
-    for path in (*(project.root / page for page in PAGES), *project.notebooks()):
-        text = path.read_text(encoding="utf-8") if path.exists() else ""
+    for path in filter(Path.is_file, (*(project.root / page for page in PAGES), *project.notebooks())):
+        text = path.read_text(encoding="utf-8")
         moved = name.sub(new.removeprefix("https://github.com/"), text)
         if path.suffix == ".ipynb":
-            nb = nbformat.reads(moved, as_version=4)
-            for line in buttons(project, path).split("\n"):
-                label = re.escape(line.partition("]")[0])
-                nb.cells[0].source = re.sub(rf"(?m)^{label}.*$", lambda _, line=line: line, nb.cells[0].source)
-            if moved != text or nb.cells[0].source != nbformat.reads(text, as_version=4).cells[0].source:
-                write(nb, path)
-                changed.append(path)
-        elif moved != text:
+            moved = BUTTON.sub(rf"\1{project.relative(path)}", moved)
+        if moved != text:
             replace(path, moved)
             changed.append(path)
     return changed

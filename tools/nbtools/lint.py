@@ -1,38 +1,43 @@
-"""The house's rules for a notebook, checked without running it.
+"""The house's rules for a notebook, checked without running it. What ruff and nbval see is left to them.
 
 Each rule is a function that yields findings: (index of the cell, what is wrong and what to do).
 """
 
 import ast
-import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 
 from nbformat import NotebookNode
 
 from nbtools import links
 from nbtools.course import Course, outputs_hash
-from nbtools.fingerprint import bound_names
 from nbtools.overview import FACTS_FORM, claims, facts, minutes
-from nbtools.project import Problem, Project, number, read, tags
+from nbtools.project import Project, number, read, tags
 
-SECTIONS = (
-    "You will",
-    "Setup",
-    "From the documents",
-    "What we measured",
-    "Exercises",
-    "Recap",
-    "Where to go next",
-    "Sources",
-)
-TAGS = {"setup", "claims", "exercise", "check", "solution", "pattern", "nbval-check-output"}
+VERDICTS = {  # what the cells with these tags print
+    "check": (r"Not yet: .+", 'the unsolved exercise does not print "Not yet: " and a reason: make the check say it'),
+    "solution": (r"Right\.", 'the solution does not print "Right." alone: correct it'),
+}
+EXERCISE = ["exercise", *VERDICTS]  # the tags of an exercise's cells, in this order
+TAGS = {"setup", "claims", "pattern", "nbval-check-output", *EXERCISE}
 MAX_LINES, MAX_COLUMNS = 25, 110
 MAX_BYTES, MAX_SECONDS, MAX_MEMORY_MB = 300_000, 120, 3000
-MACHINE_PATH = re.compile(r"(?<![\w./:])/(?:home|root|tmp|Users|work|content|mnt|opt|usr|var)/\S*|\b[A-Z]:\\+\w\S*")
+MACHINE_PATH = r"(?<![\w./:])/(?:home|root|tmp|Users|work|content|mnt|opt|usr|var)/\S*|\b[A-Z]:\\+\w\S*"
+IN_SOURCE = {  # what no cell is to hold
+    MACHINE_PATH: "the source holds a path of a machine: use a relative path",
+    r"#\s*NBVAL_": "an NBVAL comment is noise to a reader: use the tag nbval-check-output",
+    r"\b(?:get_ipython|os\.system|subprocess\.Popen|subprocess\.call)\(": "this call hides failures: call Python, or "
+    "subprocess.run(…, check=True)",
+}
+IN_OUTPUT = {
+    MACHINE_PATH: "the output holds a path of a machine: print less",
+    r"(?m)Warning:|^WARNING": "the stored output holds a warning: remove its cause",
+    r"<[^<>\n]* at 0x[0-9a-f]+>": "the stored output shows a memory address: assign the value, or end in a semicolon",
+}
 MEASURED = re.compile(
     r"(?<![\w.,/-])(?:"
     r"\d+(?:\.\d+)?\s?%"  # 87%, 3.5 %
@@ -41,16 +46,6 @@ MEASURED = re.compile(
     r")(?![\w.]*\d)"
 )
 Rule = Iterator[tuple[int, str]]
-
-
-@dataclass
-class Section:
-    """What stands under a `## ` heading: the prose, and the code cells with their indices."""
-
-    title: str
-    cell: int
-    prose: str = ""
-    code: list[tuple[int, NotebookNode]] = field(default_factory=list)
 
 
 @dataclass
@@ -66,28 +61,12 @@ class Page:
         return [(i, cell) for i, cell in enumerate(self.nb.cells) if cell.cell_type == "code"]
 
     @cached_property
-    def prose(self) -> list[tuple[int, NotebookNode]]:
-        return [(i, cell) for i, cell in enumerate(self.nb.cells) if cell.cell_type == "markdown"]
+    def prose(self) -> list[tuple[int, str]]:
+        """The markdown cells: what they say in words."""
+        return [(i, _words(cell.source)) for i, cell in enumerate(self.nb.cells) if cell.cell_type == "markdown"]
 
     def tagged(self, tag: str) -> list[tuple[int, NotebookNode]]:
         return [(i, cell) for i, cell in self.code if tag in tags(cell)]
-
-    @cached_property
-    def sections(self) -> list[Section]:
-        found = [Section("", 0)]
-        for i, cell in enumerate(self.nb.cells):
-            if cell.cell_type == "code":
-                found[-1].code.append((i, cell))
-                continue
-            for line in without_code(cell.source).splitlines():
-                if line.startswith("## "):
-                    found.append(Section(line[3:].strip(), i))
-                else:
-                    found[-1].prose += line + "\n"
-        return found[1:]
-
-    def section(self, title: str) -> Section | None:
-        return next((section for section in self.sections if _is(section, title)), None)
 
 
 def lint(project: Project, path: Path) -> list[str]:
@@ -106,37 +85,17 @@ def lint_plan(project: Project) -> list[str]:
         if number(path) in taken:
             findings.append(f"{path.name}: number taken by {taken[number(path)]}: rename one of them")
         taken[number(path)] = path.name
-    try:
-        _ = Course(project).first_edition
-    except Problem as problem:
-        findings.append(str(problem))
-    for theme in project.themes.values():
-        for wanted in set(theme.notebooks) - set(project.planned):
-            findings.append(f"themes.toml: {theme.id} names notebook {wanted}, which no part holds: correct one")
+    for theme, row in project.themes.items():
+        for wanted in set(row["notebooks"]) - set(project.planned):
+            findings.append(f"themes.toml: {theme} names notebook {wanted}, which no part holds: correct one")
     return findings
 
 
-def without_code(source: str) -> str:
+def _words(source: str) -> str:
     """Markdown without fenced code, code spans, formulas, link targets and HTML comments, line by line."""
     source = re.sub(r"^(```|~~~).*?^\1.*?$", "", source, flags=re.DOTALL | re.MULTILINE)
     source = re.sub(r"\$\$.*?\$\$|\$[^$\n]*\$|`[^`\n]*`", "", source, flags=re.DOTALL)
     return re.sub(r"\]\([^)]*\)|<[^>]*>|https?://\S+", "]", source)
-
-
-def _is(section: Section, title: str) -> bool:
-    return section.title == title or section.title.startswith(f"{title}:")
-
-
-def _bullets(section: Section | None) -> int:
-    return len(re.findall(r"^(?:[-*+]|\d+[.)]) ", section.prose, re.MULTILINE)) if section else 0
-
-
-def _texts(cell: NotebookNode) -> Iterator[str]:
-    for output in cell.outputs:
-        yield output.get("text", "")
-        for kind, data in output.get("data", {}).items():
-            if not kind.startswith("image/"):
-                yield data if isinstance(data, str) else json.dumps(data)
 
 
 def head(page: Page) -> Rule:
@@ -146,11 +105,11 @@ def head(page: Page) -> Rule:
         yield 0, "the file's number is not in the plan: name it as notebooks/themes.toml has it"
     elif page.path.resolve().parent != (page.project.folder / planned.folder).resolve():
         yield 0, f"the notebook is in the wrong folder: move it to notebooks/{planned.folder}"
-    first = page.nb.cells[0]
-    titles = [i for i, cell in page.prose for _ in re.findall(r"^# ", without_code(cell.source), re.MULTILINE)]
-    if first.cell_type != "markdown" or not re.match(rf"# {page.path.stem[:2]} \S", first.source) or titles != [0]:
-        yield 0, f'the title is missing or not the only one: begin cell 1 with "# {page.path.stem[:2]} The title"'
-    if links.buttons(page.project, page.path) not in first.source:
+    first, title = page.nb.cells[0].source, f"# {page.path.stem[:2]} "
+    titles = [i for i, text in page.prose for _ in re.findall(r"^# ", text, re.MULTILINE)]
+    if not first.startswith(title) or titles != [0]:
+        yield 0, f'the title is missing or not the only one: begin cell 1 with "{title}The title"'
+    if links.buttons(page.project, page.path) not in first:
         yield 0, "the two buttons do not point to this notebook: run `make links`, or copy them from another notebook"
     found = facts(page.nb)
     if not found:
@@ -159,21 +118,20 @@ def head(page: Page) -> Rule:
     if not re.search(r"\b(real|simulated|synthesised|none)\b", found["data"]):
         yield 0, "the facts line does not say whether the data is real: say real, simulated, synthesised or none"
     listed, themes = found["themes"].split(", "), page.project.themes
-    for theme in listed:
-        if theme not in themes:
-            yield 0, f"the facts line lists {theme}, which is no theme: choose from notebooks/themes.toml"
-    for theme in themes.values():
-        if number(page.path) in theme.notebooks and theme.id not in listed:
-            yield 0, f"{theme.id} is planned for this notebook but not in its facts line: teach it, or change the plan"
+    for theme in set(listed) - set(themes):
+        yield 0, f"the facts line lists {theme}, which is no theme: choose from notebooks/themes.toml"
+    for theme, row in themes.items():
+        if number(page.path) in row["notebooks"] and theme not in listed:
+            yield 0, f"{theme} is planned for this notebook but not in its facts line: teach it, or change the plan"
 
 
 def measurements(page: Page) -> Rule:
-    """What `store` measured is there, and within the budget."""
+    """What `store` measured is there, and within the budget; the outputs are those that it stored."""
     measured = page.nb.metadata.get("mmkit", {})
     if not {"seconds", "peak_memory_mb"} <= set(measured):
         yield 0, "its time and memory were not measured: store it"
         return
-    if "outputs" in measured and measured["outputs"] != outputs_hash(page.nb):
+    if measured.get("outputs", outputs_hash(page.nb)) != outputs_hash(page.nb):
         yield 0, "its outputs are not those that were stored: store it"
     if "fingerprint" not in measured and page.path not in Course(page.project).first_edition:
         yield 0, "it has no fingerprint: store it"
@@ -184,36 +142,13 @@ def measurements(page: Page) -> Rule:
         yield 0, f"it took {measured['seconds']} s of {MAX_SECONDS}: train less, or on less"
     if measured["peak_memory_mb"] > MAX_MEMORY_MB:
         yield 0, f"it took {measured['peak_memory_mb']} MB of {MAX_MEMORY_MB}: hold less in memory at once"
-
-
-def skeleton(page: Page) -> Rule:
-    """The sections, in order; the objectives answered."""
-    places = []
-    for title in SECTIONS:
-        found = [section.cell for section in page.sections if _is(section, title)]
-        if len(found) != 1:
-            yield 0, f'the section "## {title}" is there {len(found)} times: have it once'
-        places += found[:1]
-    if places != sorted(places):
-        yield 0, f"the sections are out of order: {', '.join(SECTIONS)}"
-    between = [s for s in page.sections if places and len(places) > 2 and places[1] < s.cell < places[2]]
-    if not between:
-        yield 0, 'nothing stands between "Setup" and "From the documents": teach the idea there'
-    objectives, answers = page.section("You will"), page.section("Recap")
-    if objectives and not 3 <= _bullets(objectives) <= 5:
-        yield objectives.cell, f"{_bullets(objectives)} objectives: state three to five, as a bullet list"
-    if objectives and answers and _bullets(objectives) != _bullets(answers):
-        yield (
-            answers.cell,
-            f"the recap has {_bullets(answers)} points for {_bullets(objectives)} objectives: answer each, in order",
-        )
-    sources = page.section("Sources")
-    if sources and not re.search(r"\b(1[89]|20)\d\d\b", sources.prose):
-        yield sources.cell, "no source has a year: give authors, year and title"
+    size = page.path.stat().st_size
+    if size > MAX_BYTES:
+        yield 0, f"the notebook has {size // 1000} kB of at most {MAX_BYTES // 1000}: make its pictures smaller"
 
 
 def setup(page: Page) -> Rule:
-    """One Setup cell, the kit's own first lines, and all imports in it."""
+    """One Setup cell, the kit's own first lines, and all imports in it; the rest is Python too."""
     cells = page.tagged("setup")
     if len(cells) != 1 or cells[0][0] != page.code[0][0]:
         yield page.code[0][0], 'the first code cell, and it alone, is the Setup cell: tag it "setup"'
@@ -223,202 +158,99 @@ def setup(page: Page) -> Rule:
         if "mmkit.seed()" not in cell.source:
             yield i, "the Setup cell does not take the seed: add SEED = mmkit.seed() and set it"
     for i, cell in page.code:
-        if "setup" not in tags(cell):
-            for node in ast.walk(_tree(cell)):
-                if isinstance(node, ast.Import | ast.ImportFrom):
-                    yield i, f"an import in line {node.lineno}: move it to the Setup cell"
+        try:
+            nodes = list(ast.walk(ast.parse(cell.source)))
+        except SyntaxError:
+            yield i, "this is no Python, but perhaps a shell line or a magic, whose failure no test sees: write Python"
+            continue
+        if "setup" not in tags(cell) and any(isinstance(node, ast.Import | ast.ImportFrom) for node in nodes):
+            yield i, "an import outside of the Setup cell: move it there"
 
 
 def code(page: Page) -> Rule:
     """Code that any reader's kernel can run, on one screen."""
-    head_lines = len(links.setup_block(page.project).splitlines())
     for i, cell in page.code:
         lines = cell.source.splitlines()
-        allowed = MAX_LINES + (head_lines if "setup" in tags(cell) else 0)
-        if not cell.source.strip():
-            yield i, "the code cell is empty: remove it"
-        if len(lines) > allowed:
-            yield i, f"{len(lines)} lines of code: split it, {allowed} fit on a screen"
-        own = lines[head_lines:] if "setup" in tags(cell) else lines
-        for n, line in enumerate(own, 1):
+        if "setup" in tags(cell):
+            lines = lines[len(links.setup_block(page.project).splitlines()) :]
+        if len(lines) > MAX_LINES:
+            yield i, f"{len(lines)} lines of code: split it, {MAX_LINES} fit on a screen"
+        for n, line in enumerate(lines, 1):
             if len(line) > MAX_COLUMNS:
                 yield i, f"line {n} has {len(line)} characters: break it, {MAX_COLUMNS} at most"
-        for n, line in enumerate(lines, 1):
-            if re.match(r"\s*[!%]\w?", line) and not _parses(cell):
-                yield i, f"line {n} is a shell line or a magic, whose failure no test sees: write it in Python"
-                break
-        else:
-            if not _parses(cell):
-                yield i, "this is not valid Python: correct it"
-        for node in ast.walk(_tree(cell)):
-            if isinstance(node, ast.Call):
-                called = ast.unparse(node.func)
-                if called in ("get_ipython", "os.system", "subprocess.Popen", "subprocess.call"):
-                    yield i, f"{called} hides failures: call Python, or subprocess.run(…, check=True)"
-                if called == "subprocess.run" and "check" not in [keyword.arg for keyword in node.keywords]:
-                    yield i, "subprocess.run without check=True hides failures: add it"
-        if re.search(r"#\s*NBVAL_", cell.source):
-            yield i, "an NBVAL comment is noise to a reader: use the tag nbval-check-output"
         for tag in set(tags(cell)) - TAGS:
             yield i, f"the tag {tag!r} is unknown: use {', '.join(sorted(TAGS))}"
 
 
-def paths(page: Page) -> Rule:
-    """No path of a machine; links that lead somewhere."""
+def texts(page: Page) -> Rule:
+    """Nothing in sources and outputs that is of one machine or mere noise; links that lead somewhere."""
     for i, cell in enumerate(page.nb.cells):
-        places = [("source", cell.source)]
-        places += [("output", text) for text in _texts(cell)] if cell.cell_type == "code" else []
-        for where, text in places:
-            found = MACHINE_PATH.search(text)
-            if found:
-                yield i, f"the {where} holds a path of a machine, {found[0][:40]}: use a relative path, or print less"
-    for i, cell in page.prose:
-        for target in re.findall(r"\]\(([^)\s]+)\)", cell.source):
-            if not re.match(r"[a-z]+:|#", target) and not (page.path.parent / target.split("#")[0]).exists():
-                yield i, f"the link to {target} leads nowhere: correct it, or name the lesson without a link"
-
-
-def outputs(page: Page) -> Rule:
-    """Outputs are stored, complete, small and free of noise."""
-    counts = [cell.execution_count for _, cell in page.code]
-    if counts != list(range(1, len(counts) + 1)):
-        yield page.code[0][0], "the outputs are stripped or from several runs: store it"
-    if page.path.stat().st_size > MAX_BYTES:
-        size = page.path.stat().st_size // 1000
-        yield 0, f"the notebook has {size} kB of at most {MAX_BYTES // 1000}: make its pictures smaller or fewer"
-    if "widgets" in page.nb.metadata:
-        yield 0, "the notebook holds widget state: store it"
-    for i, cell in page.code:
-        if "nbval-check-output" in tags(cell) and not cell.outputs:
-            yield i, "its output is to be checked but there is none: print a verdict, or take off nbval-check-output"
-        if "nbval-check-output" in tags(cell) and cell.source.rstrip().endswith(";"):
-            yield i, "it ends in a semicolon, which nbval does not heed when it compares: take it off"
-        for output in cell.outputs:
-            if output.output_type == "error":
-                yield i, "the stored output is an error: catch it in the cell and print what it says"
+        yield from ((i, message) for pattern, message in IN_SOURCE.items() if re.search(pattern, cell.source))
+        if cell.cell_type == "markdown":
+            for target in re.findall(r"\]\(([^)\s]+)\)", cell.source):
+                if not re.match(r"[a-z]+:|#", target) and not (page.path.parent / target.split("#")[0]).exists():
+                    yield i, f"the link to {target} leads nowhere: correct it, or name the lesson without a link"
+        for output in cell.get("outputs", []):
+            data = output.get("data", {})
+            text = "\n".join([output.get("text", ""), *(str(data[kind]) for kind in data if "image/" not in kind)])
+            yield from ((i, message) for pattern, message in IN_OUTPUT.items() if re.search(pattern, text))
             if output.get("name") == "stderr":
                 yield i, "the stored output holds stderr: find its cause, or send progress bars to sys.stdout"
-            if any("widget" in kind for kind in output.get("data", {})):
+            if any("widget" in kind for kind in data):
                 yield i, "the stored output is a widget, which no page can show: use text or a picture"
-        text = "\n".join(_texts(cell))
-        if re.search(r"Warning:|^WARNING", text, re.MULTILINE):
-            yield i, "the stored output holds a warning: remove its cause"
-        if re.search(r"<[^<>\n]* at 0x[0-9a-f]+>", text):
-            yield i, "the stored output shows a memory address: end the cell with a semicolon, or assign the value"
-        if _shows_picture(cell) and (i + 1 == len(page.nb.cells) or page.nb.cells[i + 1].cell_type != "markdown"):
-            yield i, "no sentence follows the picture: say in a markdown cell what to see in it"
 
 
 def claims_hold(page: Page) -> Rule:
-    """One table of claims, under its heading, where all hold."""
-    cells, section = page.tagged("claims"), page.section("What we measured")
-    if len(cells) != 1 or not section or cells[0] not in section.code:
-        where = section.cell if section else 0
-        yield where, 'the claims have no place: put one cell under "What we measured", and tag it "claims"'
-        return
-    i, cell = cells[0]
-    if not cell.source.rstrip().endswith(".table()"):
-        yield i, "the cell does not end in claims.table(): end it so"
-    rows = claims(page.nb)
-    if not rows:
-        yield i, "no table of claims is stored: store it"
-    for row in rows:
-        if row.verdict != "holds":
-            yield i, f"the claim {row.text!r} does not hold: correct the text or the lesson"
+    """One table of claims, where all hold."""
+    cells, rows = page.tagged("claims"), claims(page.nb)
+    if len(cells) != 1:
+        yield 0, 'the claims have no place: put them into one cell, and tag it "claims"'
+    for i, cell in cells:
+        if not cell.source.rstrip().endswith(".table()"):
+            yield i, "the cell does not end in claims.table(): end it so"
+        if not rows:
+            yield i, "no table of claims is stored: store it"
+        for text, _, _, verdict in rows:
+            if verdict != "holds":
+                yield i, f"the claim {text!r} does not hold: correct the text or the lesson"
 
 
 def exercises(page: Page) -> Rule:
     """Two to four exercises: task, stub, check, solution."""
-    section = page.section("Exercises")
-    if not section:
-        return
-    inside = [i for i, _ in section.code]
-    starts = [
-        (i, int(match[1]))
-        for i, cell in page.prose
-        for match in re.finditer(r"^### Exercise (\d+): \S", without_code(cell.source), re.MULTILINE)
-    ]
-    if [n for _, n in starts] != list(range(1, len(starts) + 1)) or not 2 <= len(starts) <= 4:
-        yield section.cell, "the exercises are not numbered 1 to 2, 3 or 4: head each with ### Exercise 1: what it is"
-    ends = [i for i, _ in starts[1:]] + [inside[-1] + 1 if inside else 0]
-    for (start, n), end in zip(starts, ends, strict=True):
-        cells = [(i, cell) for i, cell in page.code if start < i < end]
-        kinds = [tuple(kind for kind in ("exercise", "check", "solution") if kind in tags(cell)) for _, cell in cells]
-        if kinds != [("exercise",), ("check",), ("solution",)]:
+    heads = [(i, n) for i, text in page.prose for n in re.findall(r"^### Exercise (\d+): \S", text, re.MULTILINE)]
+    if [int(n) for _, n in heads] != list(range(1, len(heads) + 1)) or not 2 <= len(heads) <= 4:
+        yield 0, "the exercises are not numbered 1 to 2, 3 or 4: head each with ### Exercise 1: what it is about"
+    for n, (start, end) in enumerate(pairwise([0, *(i for i, _ in heads), len(page.nb.cells)])):
+        cells = [(tag, i, cell) for i, cell in page.code if start <= i < end for tag in tags(cell) if tag in EXERCISE]
+        if not n and cells:
+            yield cells[0][1], "an exercise cell stands before the first exercise: move it there"
+        elif n and [tag for tag, _, _ in cells] != EXERCISE:
             yield start, f"exercise {n} is incomplete: have an exercise, a check and a solution cell, tagged so"
-            continue
-        (_, _), (c, check), (s, solution) = cells
-        for i, cell in ((c, check), (s, solution)):
-            if "nbval-check-output" not in tags(cell):
-                yield i, "its verdict is not tested: tag it nbval-check-output too"
-            if f"grade(check_{n}" not in cell.source:
-                yield i, f"it does not end in grade(check_{n}, …): grade the answer there"
-        if not _verdict(check).startswith("Not yet: "):
-            yield c, 'the unsolved exercise does not print "Not yet: " and a reason: make the check say what to do'
-        if _verdict(solution).strip() != "Right.":
-            yield s, 'the solution does not print "Right." alone: correct it'
-        if not solution.metadata.get("jupyter", {}).get("source_hidden"):
-            yield s, "the solution is in plain sight: collapse it (jupyter.source_hidden)"
-    tagged = {i for tag in ("exercise", "check", "solution") for i, _ in page.tagged(tag)}
-    for i in sorted(tagged - set(inside)):
-        yield i, 'an exercise cell outside of "Exercises": move it there'
-    yield from _needs_solutions(page)
+        for tag, i, cell in cells:
+            if tag in VERDICTS:
+                yield from ((i, message) for message in _faults_of_check(cell, n, *VERDICTS[tag]))
+    for i, cell in page.tagged("solution"):
+        if not cell.metadata.get("jupyter", {}).get("source_hidden"):
+            yield i, "the solution is in plain sight: collapse it (jupyter.source_hidden)"
 
 
-def _needs_solutions(page: Page) -> Rule:
-    """A student copy has no solutions, so nothing may need a name that only they define."""
-    defined: dict[bool, set[str]] = {True: set(), False: set()}
-    used = []
-    for i, cell in page.code:
-        nodes, solution = list(ast.walk(_tree(cell))), "solution" in tags(cell)
-        defined[solution] |= bound_names(nodes) | {node.arg for node in nodes if isinstance(node, ast.arg)}
-        if not solution:
-            used += [(i, node.id) for node in nodes if isinstance(node, ast.Name)]
-    for i, name in used:
-        if name in defined[True] - defined[False]:
-            yield i, f"{name} comes from a solution, which student copies lack: define it elsewhere"
+def _faults_of_check(cell: NotebookNode, n: int, verdict: str, wrong: str) -> Iterator[str]:
+    if "nbval-check-output" not in tags(cell):
+        yield "its verdict is not tested: tag it nbval-check-output too"
+    if f"grade(check_{n}" not in cell.source:
+        yield f"it does not end in grade(check_{n}, …): grade the answer there"
+    if len(cell.outputs) != 1 or not re.fullmatch(verdict, cell.outputs[0].get("text", "").strip(), re.DOTALL):
+        yield wrong
 
 
 def prose(page: Page) -> Rule:
-    """No measured number is typed into markdown."""
-    sources = page.section("Sources")
-    for i, cell in page.prose:
-        text = without_code(cell.source)
-        if sources and i == sources.cell:
-            text = text.split("## Sources")[0]
-        elif sources and i > sources.cell:
-            continue
+    """No measured number is typed into markdown, up to the sources."""
+    for i, text in page.prose:
+        text, sources, _ = text.partition("## Sources")
         for match in MEASURED.finditer(text):
             yield i, f"{match[0]!r} looks measured: compute and print it, or set a constant as a formula, $…$"
+        if sources:
+            return
 
 
-def _tree(cell: NotebookNode) -> ast.Module:
-    try:
-        return ast.parse(cell.source)
-    except SyntaxError:
-        return ast.Module([], [])
-
-
-def _parses(cell: NotebookNode) -> bool:
-    try:
-        ast.parse(cell.source)
-    except SyntaxError:
-        return False
-    return True
-
-
-def _shows_picture(cell: NotebookNode) -> bool:
-    for output in cell.outputs:
-        data = output.get("data", {})
-        page = "".join(data.get("text/html", ""))
-        if any(kind.startswith("image/") for kind in data) or re.search(r"<(img|svg|video)\b", page):
-            return True
-    return False
-
-
-def _verdict(cell: NotebookNode) -> str:
-    """What the cell printed, if it printed once and showed nothing else."""
-    return cell.outputs[0].text if len(cell.outputs) == 1 and cell.outputs[0].get("name") == "stdout" else ""
-
-
-RULES = (head, measurements, skeleton, setup, code, paths, outputs, claims_hold, exercises, prose)
+RULES = (head, measurements, setup, code, texts, claims_hold, exercises, prose)

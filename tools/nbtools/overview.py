@@ -3,7 +3,7 @@
 import html
 import math
 import re
-from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 from nbformat import NotebookNode
@@ -17,15 +17,35 @@ FACTS = re.compile(
 )
 FACTS_FORM = "*Under 1 minute to run, about 40 minutes to read and try · data: real · themes: T01, T02*"
 
+PAGE = """\
+# The map
 
-@dataclass(frozen=True)
-class ClaimRow:
-    """A row of a stored claims table."""
+*Made by `make map` from the notebooks themselves: change them, not this page.*
 
-    text: str
-    measured: str
-    bound: str
-    verdict: str
+## The notebooks
+
+Minutes and memory were measured on two processor cores without a GPU when the notebook was stored. Each
+notebook ends with a table of its claims; the tests fail when one no longer holds.
+
+| | notebook | to run | to read and try | memory | data | themes | claims |
+|---|---|---|---|---|---|---|---|
+{notebooks}
+
+## What they claim
+
+{claims}
+## What is planned
+
+{planned}
+
+## The documents' themes, and where they are taught
+
+T: a theme or technique. P: an application. E: a mistake in a document, put right where the notebook says so.
+
+| id | theme | in document | notebook |
+|---|---|---|---|
+{themes}
+"""
 
 
 def minutes(seconds: float) -> str:
@@ -43,81 +63,46 @@ def facts(nb: NotebookNode) -> re.Match | None:
     return FACTS.search(nb.cells[0].source) if nb.cells else None
 
 
-def claims(nb: NotebookNode) -> list[ClaimRow]:
-    """The rows of the table that the cell tagged `claims` has stored."""
-    rows = []
-    for cell in nb.cells:
-        if "claims" not in tags(cell):
-            continue
-        for output in cell.get("outputs", []):
-            table = "".join(output.get("data", {}).get("text/html", ""))
-            for row in re.findall(r"<tr>(.*?)</tr>", table, re.DOTALL):
-                fields = re.findall(r"<td[^>]*>(.*?)</td>", row)
-                if len(fields) == 4:
-                    rows.append(ClaimRow(*(html.unescape(re.sub(r"<[^>]+>", "", field)) for field in fields)))
-    return rows
+def claims(nb: NotebookNode) -> list[tuple[str, ...]]:
+    """The rows of the table that the cell tagged `claims` has stored: text, measured, bound, verdict."""
+    cells = [cell for cell in nb.cells if "claims" in tags(cell)]
+    tables = "".join(output.get("data", {}).get("text/html", "") for cell in cells for output in cell.outputs)
+    rows = [re.findall(r"<td[^>]*>(.*?)</td>", row) for row in re.findall(r"<tr>(.*?)</tr>", tables, re.DOTALL)]
+    return [tuple(html.unescape(re.sub(r"<[^>]+>", "", field)) for field in row) for row in rows if len(row) == 4]
 
 
 def overview(project: Project) -> str:
     """The text of notebooks/README.md."""
-    pages = [(path, read(path)) for path in project.notebooks()]
-    lines = [
-        "# The map",
-        "",
-        "*Made by `make map` from the notebooks themselves: change them, not this page.*",
-        "",
-        "## The notebooks",
-        "",
-        "Minutes and memory were measured on two processor cores without a GPU when the notebook was stored. Each",
-        "notebook ends with a table of its claims; the tests fail when one no longer holds.",
-        "",
-        "| | notebook | to run | to read and try | memory | data | themes | claims |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
+    notebooks, claimed, planned, themes = [], [], [], []
     taught: dict[str, list[str]] = {}
-    for path, nb in pages:
-        found = facts(nb)
+    existing = {number(path) for path in project.notebooks()}
+    for path in project.notebooks():
+        nb = read(path)
+        found, rows = facts(nb), claims(nb)
         if not found:
             raise Problem(f"{path.name}:cell 1: no facts line: write it as {FACTS_FORM}")
         link = path.relative_to(project.folder).as_posix()
         memory = nb.metadata.get("mmkit", {}).get("peak_memory_mb")
         for theme in found["themes"].split(", "):
             taught.setdefault(theme, []).append(f"[{number(path):02}]({link})")
-        lines.append(
+        notebooks.append(
             f"| {number(path):02} | [{title(nb)}]({link}) | {found['minutes'].lower()} | {found['reading']} minutes "
             f"| {f'{memory / 1000:.1f} GB' if memory else 'not measured'} | {found['data']} "
-            f"| {found['themes']} | {len(claims(nb))} |"
+            f"| {found['themes']} | {len(rows)} |"
         )
-    lines += ["", "## What they claim", ""]
-    for path, nb in pages:
-        rows = claims(nb)
-        lines += [f"<details><summary>{number(path):02} {title(nb)}: {_count(len(rows))}</summary>", ""]
-        lines += [f"- {_escape(row.text)} ({row.bound})" for row in rows]
-        lines += ["", "</details>", ""]
-    lines += ["## What is planned", ""]
-    existing = {number(path) for path, _ in pages}
-    for part in dict.fromkeys(row.part for row in project.planned.values()):
-        missing = [row for row in project.planned.values() if row.part == part and row.number not in existing]
-        if missing:
-            lines.append(f"- {part}: " + ", ".join(f"{row.number:02} {row.title}" for row in missing))
-    lines += [
-        "",
-        "## The documents' themes, and where they are taught",
-        "",
-        "T: a theme or technique. P: an application. E: a mistake in a document, put right where the notebook says so.",
-        "",
-        "| id | theme | in document | notebook |",
-        "|---|---|---|---|",
-    ]
-    for theme in project.themes.values():
-        planned = [f"{n:02}" for n in theme.notebooks if n not in existing]
-        where = taught.get(theme.id, []) + ([f"planned ({', '.join(planned)})"] if planned else [])
-        lines.append(f"| {theme.id} | {_escape(theme.theme)} | {theme.documents} | {', '.join(where) or 'missing'} |")
-    return "\n".join(lines) + "\n"
-
-
-def _count(claims: int) -> str:
-    return f"{claims} claim" + "s" * (claims != 1)
+        count = f"{len(rows)} claim" + "s" * (len(rows) != 1)
+        claimed += [f"<details><summary>{number(path):02} {title(nb)}: {count}</summary>", ""]
+        claimed += [f"- {_escape(text)} ({bound})" for text, _, bound, _ in rows]
+        claimed += ["", "</details>", ""]
+    for part, rows in groupby(project.planned.values(), lambda row: row.part):
+        missing = [f"{row.number:02} {row.title}" for row in rows if row.number not in existing]
+        planned += [f"- {part}: {', '.join(missing)}"] if missing else []
+    for theme, row in project.themes.items():
+        later = [f"{n:02}" for n in row["notebooks"] if n not in existing]
+        where = taught.get(theme, []) + ([f"planned ({', '.join(later)})"] if later else [])
+        themes.append(f"| {theme} | {_escape(row['theme'])} | {row['documents']} | {', '.join(where) or 'missing'} |")
+    sections = {"notebooks": notebooks, "claims": claimed, "planned": planned, "themes": themes}
+    return PAGE.format(**{name: "\n".join(lines) for name, lines in sections.items()})
 
 
 def map_path(project: Project) -> Path:

@@ -3,8 +3,8 @@
 import hashlib
 import os
 import re
-import tempfile
 import tomllib
+from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,21 +14,10 @@ from nbformat import NotebookNode
 
 ROOT = Path(__file__).resolve().parents[2]
 NAME = re.compile(r"(\d\d)_[a-z0-9_]+")
-REPOSITORY_LINE = re.compile(r'^Repository\s*=\s*"([^"]+)"', re.MULTILINE)
 
 
 class Problem(Exception):
     """Something that the author can put right; the message says what and how, in one line."""
-
-
-@dataclass(frozen=True)
-class Theme:
-    """A row of the plan: a theme of the documents and the numbers of the notebooks that are to teach it."""
-
-    id: str
-    theme: str
-    documents: str
-    notebooks: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -61,21 +50,15 @@ class Project:
         return sorted(found, key=lambda path: path.name)
 
     def find(self, name: str) -> Path:
-        """The notebook called `name`: its number ("04", "4") or its path.
+        """The notebook with the number `name`, as in "04" or "4".
 
         Raises:
-            Problem: if there is none, or more than one.
+            Problem: if there is none.
         """
-        if name.isdecimal():
-            found = [path for path in self.notebooks() if number(path) == int(name)]
-            if len(found) > 1:
-                raise Problem(f"number {name} is taken twice: {', '.join(path.name for path in found)}: rename one")
-        else:
-            paths = (Path(name).resolve(), (self.root / name).resolve())
-            found = [path for path in paths if path.suffix == ".ipynb" and path.is_file()]
+        found = [path for path in self.notebooks() if name.isdecimal() and number(path) == int(name)]
         if not found:
-            known = ", ".join(f"{number(path):02}" for path in self.notebooks())
-            raise Problem(f"no notebook {name}: " + (f"there are {known}" if known else "there is none yet"))
+            known = ", ".join(f"{number(path):02}" for path in self.notebooks()) or "none yet"
+            raise Problem(f"no notebook {name}: there are {known}")
         return found[0]
 
     def relative(self, path: Path) -> str:
@@ -88,9 +71,9 @@ class Project:
         return tomllib.loads((self.folder / "themes.toml").read_text(encoding="utf-8"))
 
     @property
-    def themes(self) -> dict[str, Theme]:
-        rows = self._plan["theme"]
-        return {row["id"]: Theme(row["id"], row["theme"], row["documents"], tuple(row["notebooks"])) for row in rows}
+    def themes(self) -> dict[str, dict]:
+        """The themes of the documents by id: in words, in which documents, and what notebooks are to teach them."""
+        return {row["id"]: row for row in self._plan["theme"]}
 
     @property
     def planned(self) -> dict[int, Planned]:
@@ -101,12 +84,14 @@ class Project:
         }
 
     @property
+    def pyproject(self) -> dict:
+        """The table `project` of `pyproject.toml`."""
+        return tomllib.loads((self.root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+    @property
     def repository(self) -> str:
         """The repository's address, from `pyproject.toml`: the one place that holds it."""
-        match = REPOSITORY_LINE.search((self.root / "pyproject.toml").read_text(encoding="utf-8"))
-        if not match:
-            raise Problem('pyproject.toml names no repository: add Repository = "https://…" under [project.urls]')
-        return match[1].rstrip("/")
+        return self.pyproject["urls"]["Repository"]
 
 
 def number(path: Path) -> int:
@@ -136,15 +121,12 @@ def write(nb: NotebookNode, path: Path) -> None:
 def replace(path: Path, text: str) -> None:
     """Puts `text` in the file at once, or leaves it as it was."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, scratch = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    scratch = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-        os.chmod(scratch, path.stat().st_mode if path.exists() else 0o644)
-        os.replace(scratch, path)
-    except BaseException:
-        Path(scratch).unlink(missing_ok=True)
-        raise
+        scratch.write_text(text, encoding="utf-8", newline="\n")
+        scratch.replace(path)
+    finally:
+        scratch.unlink(missing_ok=True)
 
 
 def clean(nb: NotebookNode) -> None:
@@ -152,23 +134,19 @@ def clean(nb: NotebookNode) -> None:
 
     Metadata of editors and machines goes; a cell's id becomes a hash of its source.
     """
-    kept = {key: nb.metadata[key] for key in ("mmkit",) if key in nb.metadata}
     nb.metadata = nbformat.from_dict(
         {
             "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
             "language_info": {"name": "python", "pygments_lexer": "ipython3"},
-            **kept,
+            **{key: nb.metadata[key] for key in nb.metadata if key == "mmkit"},
         }
     )
     nb.nbformat, nb.nbformat_minor = 4, 5
-    seen: dict[str, int] = {}
+    seen: Counter[str] = Counter()
     for cell in nb.cells:
-        metadata = {}
-        if cell.metadata.get("tags"):
-            metadata["tags"] = list(cell.metadata.tags)
-        if cell.metadata.get("jupyter", {}).get("source_hidden"):
-            metadata["jupyter"] = {"source_hidden": True}
-        cell.metadata = nbformat.from_dict(metadata)
+        hidden = {key: value for key, value in cell.metadata.get("jupyter", {}).items() if key == "source_hidden"}
+        kept = {"tags": tags(cell), "jupyter": hidden}
+        cell.metadata = nbformat.from_dict({key: value for key, value in kept.items() if value})
         key = hashlib.sha256(f"{cell.cell_type}\n{cell.source}".encode()).hexdigest()[:12]
-        seen[key] = seen.get(key, 0) + 1
+        seen[key] += 1
         cell.id = key if seen[key] == 1 else f"{key}-{seen[key]}"
