@@ -157,7 +157,7 @@ def test_test_runs_what_is_stale_alone(course: Course, lesson: Path, started) ->
 
 
 def test_more_stale_lessons_than_fit_are_a_failure(course: Course, lesson: Path, started, monkeypatch, capsys) -> None:
-    monkeypatch.setattr(run_lessons, "reference_seconds", lambda: 13.0)
+    monkeypatch.setattr(run_lessons, "reference_seconds", lambda: 10.0)
     add_cell(lesson, "1")
     assert run_lessons.main(["stale", "--budget", "8"], course.project) == 1 and not started
     assert "1 stale lessons take about 9 minutes here, and 8 are left: store them with `make store STALE=1`" in (
