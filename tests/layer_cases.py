@@ -4,7 +4,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import keras
-import keras_hub
 import numpy as np
 from gradients import called
 
@@ -108,6 +107,8 @@ def text_branch(units: int, **options) -> layers.BertTextBranch:
 
     Without dropout Keras takes JAX's fused attention, which has no float16 on processors.
     """
+    import keras_hub  # of Keras's earlier versions it wants TensorFlow, which not every test has
+
     bert = keras_hub.models.BertBackbone(
         11, 3, 2, 8, 16, dropout=0.1, max_sequence_length=16, dtype=options.get("dtype")
     )

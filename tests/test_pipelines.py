@@ -283,9 +283,10 @@ def test_how_often_a_stream_is_read(recwarn):
         list(pipelines.batches(data, 50, shuffle=True, cache=False, shuffle_bytes=int(BYTES * ROWS * share)))
         return len(reads) / ROWS
 
-    assert parts(2) == 1 and parts(0.3) == 4 and not recwarn
+    assert parts(2) == 1 and parts(0.3) == 4
+    assert not [one for one in recwarn if "times a pass" in str(one.message)]
     parts(0.05)
-    assert "read 23 times a pass: better give `cache` a path" in str(recwarn.pop(UserWarning).message)
+    assert any("read 23 times a pass: better give `cache` a path" in str(one.message) for one in recwarn)
 
 
 def test_sizes_that_the_shapes_do_not_tell_are_measured():

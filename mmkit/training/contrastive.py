@@ -7,6 +7,16 @@ import keras
 from keras import ops
 
 
+class _AtMost(keras.constraints.Constraint):
+    """Holds a weight at or below a number."""
+
+    def __init__(self, largest: float) -> None:
+        self.largest = largest
+
+    def __call__(self, weight: Any) -> Any:
+        return ops.minimum(weight, self.largest)
+
+
 @keras.saving.register_keras_serializable("mmkit")
 class Similarity(keras.layers.Layer):
     """Scores of all pairs of two sets of vectors: the cosine of their angle over a temperature.
@@ -44,7 +54,7 @@ class Similarity(keras.layers.Layer):
             shape=(),
             initializer=keras.initializers.Constant(-float(ops.log(temperature))),
             trainable=learned,
-            constraint=(lambda log_scale: ops.minimum(log_scale, ops.log(100.0))) if learned else None,
+            constraint=_AtMost(float(ops.log(100.0))) if learned else None,
             dtype="float32",
             autocast=False,
             name="log_scale",
