@@ -316,3 +316,17 @@ def test_the_hash_of_outputs_is_of_what_they_show(root: Path) -> None:
     assert outputs_hash(read(path)) == before
     nb.cells[2].outputs[0].data["text/plain"] = "a\nc"
     assert outputs_hash(nb) != before
+
+
+def test_a_body_on_the_line_of_its_def_has_not_run_when_its_class_was_made(tmp_path: Path) -> None:
+    for name in ("data/sources.toml", "requirements.lock"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("", encoding="utf-8")
+    module = tmp_path / "mmkit" / "husk.py"
+    module.parent.mkdir()
+    module.write_text(
+        "class Husk:\n    def __init__(self): ...\n\n    def told(self):\n        return 1\n", encoding="utf-8"
+    )
+    kit = Kit(tmp_path)
+    assert kit.ran({str(module): [1, 2, 4]}) == set()
+    assert kit.ran({str(module): [1, 2, 4, 5]}) == {("mmkit.husk", "Husk")}

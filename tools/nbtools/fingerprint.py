@@ -337,7 +337,9 @@ class Kit:
         for module in self.modules.values():
             run = set(lines.get(str(module.path), ()))
             regions = code_regions(module.path.read_text(encoding="utf-8")) if run else []
-            found |= {(module.name, one.name.partition(".")[0]) for one in regions if one.lines & run}
+            for one in regions:  # a body on the line of its `def` cannot be told from that
+                if one.kind == "function" and (one.lines - {one.start}) & run:
+                    found.add((module.name, one.name.partition(".")[0]))
         return found
 
 
