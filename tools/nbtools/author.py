@@ -58,7 +58,7 @@ def store(project: Project, path: Path) -> Measured:
     lesson = Course(project).lesson(path)  # of the sources as they are now, before the run
     nb, before = lesson.nb, reference_seconds()
     measured = run(project, nb, path)
-    seconds = max(1, round(measured.seconds * 2 * USUAL_REFERENCE / (before + reference_seconds())))
+    seconds = round(measured.seconds * 2 * USUAL_REFERENCE / (before + reference_seconds()))
     shrink_pictures(nb)
     nb.metadata["mmkit"] = {
         "seconds": seconds,
