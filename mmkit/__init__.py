@@ -10,7 +10,7 @@ import os
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 from mmkit.ground.quiet import quiet_imports  # noqa: E402
-from mmkit.ground.settings import by_profile, cache_dir, profile, seed  # noqa: E402
+from mmkit.ground.settings import by_profile, cache_dir, data_profile, profile, seed  # noqa: E402
 
 __version__ = "0.1.0"
-__all__ = ["by_profile", "cache_dir", "profile", "quiet_imports", "seed"]
+__all__ = ["by_profile", "cache_dir", "data_profile", "profile", "quiet_imports", "seed"]

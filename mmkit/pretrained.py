@@ -77,7 +77,7 @@ def text_backbone(**options: Any) -> Any:
         >>> pretrained.text_backbone().hidden_dim
         384
     """
-    if settings.profile() == "small":
+    if settings.data_profile() == "small":
         return minilm(**options)
     return hub().models.BertBackbone.from_preset(PRESET, **options)
 
@@ -99,7 +99,7 @@ def text_preprocessor(sequence_length: int = 64) -> Any:
         >>> pretrained.text_preprocessor(8)(["Lights off!"])["padding_mask"].shape
         TensorShape([1, 8])
     """
-    if settings.profile() == "small":
+    if settings.data_profile() == "small":
         return minilm_preprocessor(sequence_length)
     return hub().models.BertTextClassifierPreprocessor.from_preset(PRESET, sequence_length=sequence_length)
 
@@ -121,7 +121,7 @@ def image_backbone(input_shape: tuple = (224, 224, 3)) -> keras.Model:
         >>> pretrained.image_backbone((96, 96, 3)).output_shape
         (None, 3, 3, 1280)
     """
-    if settings.profile() == "small":
+    if settings.data_profile() == "small":
         return efficientnet_lite0(include_top=False, input_shape=input_shape)
     pictures = keras.Input(input_shape, name="pictures")
     scaled = keras.layers.Rescaling(1 / 127.5, offset=-1.0)(pictures)  # what ResNet50V2 was trained on

@@ -15,7 +15,7 @@ with mmkit.quiet_imports():
 
 def test_av_digits_come_as_senses():
     inputs, labels = datasets.load("av_digits", "test[:300]")
-    dataset = tfds.load(f"av_digits/{mmkit.profile()}", split="test[:300]")
+    dataset = tfds.load(f"av_digits/{mmkit.data_profile()}", split="test[:300]")
     expected, digits = pipelines.arrays(dataset, transform=DigitSenses())
     assert inputs.keys() == expected.keys() == {"audio", "image", "touch"}
     for sense in inputs:
@@ -26,7 +26,7 @@ def test_av_digits_come_as_senses():
 
 def test_pictures_come_from_0_to_1_and_all_else_as_it_is():
     inputs, labels = datasets.load("digits", "validation")
-    examples = pipelines.arrays(tfds.load(f"digits/{mmkit.profile()}", split="validation"))
+    examples = pipelines.arrays(tfds.load(f"digits/{mmkit.data_profile()}", split="validation"))
     np.testing.assert_array_equal(inputs["image"], examples["image"].astype("float32") / 255)
     assert inputs["image"].max() == 1
     np.testing.assert_array_equal(inputs["image_id"], examples["image_id"])
@@ -38,7 +38,7 @@ def test_pictures_come_from_0_to_1_and_all_else_as_it_is():
 
 def test_texts_come_as_strings():
     inputs, labels = datasets.load("reviews", "test")
-    examples = tfds.as_numpy(tfds.load(f"reviews/{mmkit.profile()}", split="test"))
+    examples = tfds.as_numpy(tfds.load(f"reviews/{mmkit.data_profile()}", split="test"))
     texts = [example["text"].decode() for example in examples]
     assert inputs["text"].tolist() == texts and len(labels) == len(texts)
     languages = datasets.load("emoji", "test", lambda examples: examples["names"])

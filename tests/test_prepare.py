@@ -32,7 +32,7 @@ def course(tmp_path, monkeypatch):
 
     def build(name):
         did.append(f"build {name}")
-        folder = tmp_path / "tfds" / name / settings.profile() / "1.0.0"
+        folder = tmp_path / "tfds" / name / settings.data_profile() / "1.0.0"
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "data").write_text(name)
         return folder

@@ -253,7 +253,7 @@ def test_profiles(monkeypatch):
     np.testing.assert_allclose(scaled, 1.0)
 
     monkeypatch.undo()
-    assert settings.profile() == "small"
+    assert settings.data_profile() == "small"
     monkeypatch.setattr(pretrained, "minilm", lambda **options: SimpleNamespace(**options))
     assert pretrained.text_backbone(dtype="bfloat16").dtype == "bfloat16"
     assert pretrained.text_preprocessor(20).sequence_length == 20

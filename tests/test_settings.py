@@ -19,7 +19,7 @@ def no_settings(monkeypatch):
 
 def test_defaults():
     assert (mmkit.seed(), mmkit.profile(), settings.offline()) == (0, "small", False)
-    assert mmkit.by_profile(small=1, full=2) == 1
+    assert mmkit.by_profile(small=1, long=2, full=3) == 1
     assert mmkit.cache_dir() == Path(mmkit.__file__).resolve().parents[1] / "data" / "cache"
 
 
@@ -28,7 +28,7 @@ def test_set(monkeypatch):
     monkeypatch.setenv("MMKIT_PROFILE", "full")
     monkeypatch.setenv("MMKIT_OFFLINE", "1")
     assert (mmkit.seed(), mmkit.profile(), settings.offline()) == (2**32 - 1, "full", True)
-    assert mmkit.by_profile(small=1, full=2) == 2
+    assert mmkit.by_profile(small=1, long=2, full=3) == 3
 
 
 @pytest.mark.parametrize(

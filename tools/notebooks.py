@@ -36,6 +36,7 @@ def _parser() -> argparse.ArgumentParser:
     subs["store"].add_argument("--stale", action="store_true", help="all that are stale, one after another")
     subs["new"].add_argument("name", metavar="NAME", help="its name, such as 03_data_pipelines")
     subs["links"].add_argument("--repository", metavar="URL", help="move to this address first")
+    subs["links"].add_argument("--tag", metavar="NAME", help="lead to this tag of a release, or to a branch")
     return parser
 
 
@@ -124,9 +125,9 @@ def write_map(project: Project, options: argparse.Namespace) -> None:
 
 def update_links(project: Project, options: argparse.Namespace) -> None:
     """Leads buttons and Setup cells to the repository."""
-    for path in links.update(project, options.repository):
+    for path in links.update(project, options.repository, options.tag):
         print(f"{project.relative(path)}: rewritten")
-    print(f"all addresses lead to {project.repository}")
+    print(f"all addresses lead to {project.repository}, {project.version}")
 
 
 COMMANDS = {

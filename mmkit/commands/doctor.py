@@ -254,7 +254,7 @@ def _data() -> list[Finding]:
     missing, data_sets = _missing_sources(), _data_sets()
     if missing is None or _settings()[0].state == WRONG:
         return []  # another check has said what is wrong
-    profile = settings.profile()
+    profile = settings.data_profile()
     here = [name for name in data_sets if name.endswith(f"/{profile}")]
     findings = []
     if missing:

@@ -21,12 +21,12 @@ def prepare(names: list[str]) -> None:
         mmkit.ground.sources.SourceError: if there is no such data set, or something cannot be fetched or built.
         mmkit.ground.settings.SettingError: if a variable of the kit holds what it must not.
     """
-    settings.profile()  # a wrong one is an error here, before the note is looked at
+    settings.data_profile()  # a wrong one is an error here, before the note is looked at
     everything = not names
     if is_ready(names):
         print(f"{'everything' if everything else ', '.join(names)}: ready in {settings.cache_dir()}")
         return
-    if everything and settings.profile() == "small":
+    if everything and settings.data_profile() == "small":
         for name in sources.names():  # each is of a data set or of pretrained weights
             sources.fetch(name)
     print("mmkit: loading TensorFlow", file=sys.stderr)
@@ -40,8 +40,8 @@ def prepare(names: list[str]) -> None:
         folder = datasets.build(name)
         files = folder.resolve().iterdir()
         built[name] = {path.relative_to(_root()).as_posix(): path.stat().st_size for path in files}
-        print(f"{name}/{settings.profile()}: {folder}", flush=True)
-    if everything and settings.profile() == "full":
+        print(f"{name}/{settings.data_profile()}: {folder}", flush=True)
+    if everything and settings.data_profile() == "full":
         _download_weights()
     _write_note(built, everything)
 
@@ -62,7 +62,7 @@ def is_ready(names: list[str]) -> bool:
 
 def _fetched() -> list[bool]:
     """Of each source whether it is in the cache. The full profile's data sets and weights come from elsewhere."""
-    return [sources.is_fetched(name) for name in sources.names()] if settings.profile() == "small" else []
+    return [sources.is_fetched(name) for name in sources.names()] if settings.data_profile() == "small" else []
 
 
 def _root() -> Path:
@@ -71,7 +71,7 @@ def _root() -> Path:
 
 
 def _note() -> Path:
-    return _root() / f".prepared-{settings.profile()}.json"
+    return _root() / f".prepared-{settings.data_profile()}.json"
 
 
 def _digest() -> str:

@@ -110,7 +110,7 @@ def load(name: str, split: str, transform: Callable[[dict[str, Any]], Any] | Non
 def _prepared(name: str) -> tfds.core.DatasetBuilder:
     if name not in _BUILDERS:
         raise sources.SourceError(f"there is no data set called {name!r}: choose from {', '.join(names())}")
-    builder = tfds.builder(f"{name}/{settings.profile()}")
+    builder = tfds.builder(f"{name}/{settings.data_profile()}")
     builder.download_and_prepare()
     return builder
 

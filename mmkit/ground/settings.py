@@ -3,7 +3,8 @@
 | variable        | default                                    | what it does                                     |
 |-----------------|--------------------------------------------|--------------------------------------------------|
 | `MMKIT_SEED`    | `0`                                        | the seed of every lesson                         |
-| `MMKIT_PROFILE` | `small`                                    | `full`: the full data sets and longer training   |
+| `MMKIT_PROFILE` | `small`                                    | `long`: the same data, four times the training   |
+|                 |                                            | `full`: the full data sets and longer training   |
 | `MMKIT_CACHE`   | `data/cache` of a checkout, else           | where downloads and prepared data sets are kept  |
 |                 | `~/.cache/mmkit`                           |                                                  |
 | `MMKIT_OFFLINE` | not set                                    | `1`: never try the network                       |
@@ -13,7 +14,7 @@ import os
 from pathlib import Path
 from typing import TypeVar
 
-PROFILES = ("small", "full")
+PROFILES = ("small", "long", "full")
 Choice = TypeVar("Choice")
 
 
@@ -39,9 +40,9 @@ def seed() -> int:
 
 
 def profile() -> str:
-    """The profile of this run, "small" or "full", from `MMKIT_PROFILE` (default "small").
+    """The profile of this run, "small", "long" or "full", from `MMKIT_PROFILE` (default "small"): how much is trained.
 
-    It is also the name of the configuration to load: `tfds.load(f"av_digits/{mmkit.profile()}")`.
+    On what, `data_profile` says.
 
     Raises:
         SettingError: if `MMKIT_PROFILE` names no profile.
@@ -57,15 +58,31 @@ def profile() -> str:
     return name
 
 
-def by_profile(*, small: Choice, full: Choice) -> Choice:
-    """The value for the profile of this run: `EPOCHS = mmkit.by_profile(small=8, full=40)`.
+def data_profile() -> str:
+    """The configuration of the data sets to load, "small" or "full": `tfds.load(f"av_digits/{mmkit.data_profile()}")`.
+
+    The profile "long" trains longer on the data of "small".
+
+    Raises:
+        SettingError: if `MMKIT_PROFILE` names no profile.
 
     Example:
         >>> import mmkit
-        >>> mmkit.by_profile(small=8, full=40) in (8, 40)
+        >>> mmkit.data_profile() in ("small", "full")
         True
     """
-    return {"small": small, "full": full}[profile()]
+    return "full" if profile() == "full" else "small"
+
+
+def by_profile(*, small: Choice, long: Choice, full: Choice) -> Choice:
+    """The value for the profile of this run: `EPOCHS = mmkit.by_profile(small=8, long=32, full=40)`.
+
+    Example:
+        >>> import mmkit
+        >>> mmkit.by_profile(small=8, long=32, full=40) in (8, 32, 40)
+        True
+    """
+    return {"small": small, "long": long, "full": full}[profile()]
 
 
 def checkout() -> Path | None:

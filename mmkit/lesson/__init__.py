@@ -1,7 +1,9 @@
-"""The furniture of a lesson: its claims, the self-check of its exercises, its plots."""
+"""The furniture of a lesson: its beginning, its claims, the self-check of its exercises, its plots and drawings."""
 
 from mmkit.lesson import plots
 from mmkit.lesson.claims import ClaimFailed, Claims
+from mmkit.lesson.drawing import Drawing
 from mmkit.lesson.exercises import grade
+from mmkit.lesson.start import setup
 
-__all__ = ["ClaimFailed", "Claims", "grade", "plots"]
+__all__ = ["ClaimFailed", "Claims", "Drawing", "grade", "plots", "setup"]

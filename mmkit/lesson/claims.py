@@ -1,5 +1,6 @@
-"""The table of claims that ends every lesson."""
+"""The table of claims that ends every lesson, and the further checks beside it."""
 
+import dataclasses
 import html
 import operator
 from collections.abc import Callable
@@ -7,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+MIME = "application/vnd.mmkit.claims+json"  # the claims as they stand beside the table, for the notebooks' tools
 COMPARISONS: dict[str, Callable[[float, float], bool]] = {
     ">=": operator.ge,
     ">": operator.gt,
@@ -119,13 +121,35 @@ class Claims:
             ClaimFailed: if a claim does not hold. The table is shown first.
             ValueError: if no claim was made.
         """
+        self._show(_Table(self._made()))
+
+    def count(self) -> None:
+        """Says how many of the claims hold, in a line: for further checks, which need no table.
+
+        Raises:
+            ClaimFailed: if one does not hold. The line is shown first.
+            ValueError: if no claim was made.
+
+        Example:
+            >>> from mmkit.lesson import Claims
+            >>> checks = Claims()
+            >>> checks.check("The shares of attention sum to 1.", 1.0, "==", 1.0)
+            >>> checks.check("Padding changes no output.", 0.0, "==", 0.0)
+            >>> checks.count()
+            2 further checks hold.
+        """
+        self._show(_Count(self._made()))
+
+    def _made(self) -> list[Claim]:
         if not self._claims:
-            raise ValueError("no claim was checked: call check() before table()")
-        rows = list(self._claims.values())
-        _show(_Table(rows))
+            raise ValueError("no claim was checked: call check() first")
+        return list(self._claims.values())
+
+    def _show(self, shown: "_Shown") -> None:
+        _display(shown)
         failed = [
             f"{claim.text}: {value} is not {claim.comparison} {bound}"
-            for claim in rows
+            for claim in shown.claims
             for value, bound in [claim.written]
             if not claim.holds
         ]
@@ -133,13 +157,39 @@ class Claims:
             raise ClaimFailed("; ".join(failed))
 
 
-class _Table:
-    """Claims as plain text, and as HTML where there is a page to show it on."""
+class _Shown:
+    """Claims as they are shown."""
 
     def __init__(self, claims: list[Claim]) -> None:
-        self._rows = [
+        self.claims = claims
+
+    def _repr_html_(self) -> str | None:
+        return None
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict:
+        rows = [{**dataclasses.asdict(claim), "holds": claim.holds} for claim in self.claims]
+        bundle = {"text/plain": repr(self), "text/html": self._repr_html_(), MIME: rows}
+        return {kind: data for kind, data in bundle.items() if data is not None}
+
+
+class _Count(_Shown):
+    """How many hold."""
+
+    def __repr__(self) -> str:
+        held = sum(claim.holds for claim in self.claims)
+        if held < len(self.claims):
+            return f"{held} of {len(self.claims)} further checks hold."
+        return f"{held} further check{'s hold' if held != 1 else ' holds'}."
+
+
+class _Table(_Shown):
+    """Claims as plain text, and as HTML where there is a page to show it on."""
+
+    @property
+    def _rows(self) -> list[tuple[str, ...]]:
+        return [
             (claim.text, value, f"{claim.comparison} {bound}", "holds" if claim.holds else "FAILS")
-            for claim in claims
+            for claim in self.claims
             for value, bound in [claim.written]
         ]
 
@@ -158,7 +208,7 @@ class _Table:
         return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
-def _show(thing: object) -> None:
+def _display(thing: object) -> None:
     try:
         from IPython import get_ipython
         from IPython.display import display

@@ -1,6 +1,7 @@
 """The few plots that more than one lesson needs. Each returns its axes, and reads well when printed in grey."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -26,8 +27,8 @@ def use_style() -> None:
     """
     plt.rcParams.update(
         {
-            "figure.dpi": 80,
-            "savefig.dpi": 80,
+            "figure.dpi": 120,
+            "savefig.dpi": 120,
             "figure.constrained_layout.use": True,
             "figure.figsize": (6.4, 3.2),
             "axes.prop_cycle": plt.cycler(color=COLOURS) + plt.cycler(marker=MARKERS),
@@ -171,6 +172,56 @@ def curves(
     ax.grid(axis="y", alpha=0.3)
     ax.legend(fontsize=8)
     return ax
+
+
+def training(
+    history: Any, *, metric: str = "accuracy", title: str = "", axes: Sequence[Axes] | None = None
+) -> np.ndarray:
+    """The learning curve of a `model.fit`: the loss and a metric, on the training and on the validation data.
+
+    A dotted line marks the epoch of the lowest validation loss, whose weights early stopping keeps.
+
+    Args:
+        history: what `fit` returned, or its dict from a name to a number for each epoch.
+        metric: str, default "accuracy": what is drawn in the second panel. The first alone is drawn if the history has
+            no such metric.
+        title: over the first panel.
+        axes: two axes to draw in, or one; a new figure if None.
+
+    Returns:
+        The axes, shape `(2,)`, or `(1,)` without the metric.
+
+    Raises:
+        ValueError: if the history holds no loss.
+
+    Example:
+        >>> from mmkit.lesson import plots
+        >>> history = {"loss": [2.0, 1.0, 0.5], "val_loss": [2.1, 1.4, 1.6]}
+        >>> [ax.get_ylabel() for ax in plots.training(history)]
+        ['loss']
+    """
+    numbers = getattr(history, "history", history)
+    if not len(numbers.get("loss", [])):
+        raise ValueError(f"a learning curve wants a history with a loss: got {', '.join(numbers) or 'an empty one'}")
+    names = ["loss", metric] if metric in numbers else ["loss"]
+    if axes is None:
+        _, axes = plt.subplots(1, len(names), figsize=(3.6 * len(names), 2.7), squeeze=False)
+    axes = np.ravel(axes)[: len(names)]
+    epochs = np.arange(1, len(numbers["loss"]) + 1)
+    for ax, name in zip(axes, names):
+        ax.plot(epochs, numbers[name], color=COLOURS[1], marker="", linestyle="--", label="training")
+        if f"val_{name}" in numbers:
+            ax.plot(epochs, numbers[f"val_{name}"], color=COLOURS[2], marker="", linewidth=2, label="validation")
+        if "val_loss" in numbers:
+            best = epochs[np.argmin(numbers["val_loss"])]
+            ax.axvline(best, color=COLOURS[0], linestyle=":", linewidth=1)
+        ax.set_xlabel("epoch")
+        ax.set_ylabel(name.replace("_", " "))
+        ax.xaxis.get_major_locator().set_params(integer=True)
+        ax.grid(axis="y", alpha=0.3)
+    axes[0].set_title(title, fontsize=10)
+    axes[0].legend(fontsize=8)
+    return axes
 
 
 def confusion(matrix: np.ndarray, names: Sequence[str], *, title: str, ax: Axes | None = None) -> Axes:

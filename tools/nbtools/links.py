@@ -1,65 +1,90 @@
-"""The repository's address, in the buttons and Setup cells of all notebooks and in the pages beside them."""
+"""Where the course lies: its address and version in the buttons and Setup cells of all lessons and in the pages."""
 
 import re
 from pathlib import Path
 
-from nbtools.project import Problem, Project, replace
+from nbformat import NotebookNode
 
-BRANCH = "main"
-PAGES = ("pyproject.toml", "README.md", "CONTRIBUTING.md")
-BUTTON = re.compile(rf"(\[!\[(?:Open in Colab|View on GitHub)\]\S+/blob/{BRANCH}/)[^)]*")
+from nbtools.project import Problem, Project, read, replace, tags, write
+
+PAGES = ("pyproject.toml", "README.md", "CONTRIBUTING.md", "CITATION.cff", "CHANGELOG.md", "data/documents.md")
+COLAB = "https://colab.research.google.com"
+BUTTONS = re.compile(r"^\[!\[Open in Colab\].*\n\[!\[View on GitHub\].*$", re.MULTILINE)
+LAST = "with mmkit.quiet_imports():\n"  # of the block that begins every Setup cell
 
 
 def buttons(project: Project, path: Path) -> str:
-    """The two lines under a notebook's title."""
-    where = f"blob/{BRANCH}/{project.relative(path)}"
-    colab = project.repository.replace("https://github.com/", "https://colab.research.google.com/github/")
+    """The two lines under a lesson's title."""
+    where = f"blob/{project.version}/{project.relative(path)}"
+    colab = project.repository.replace("https://github.com/", f"{COLAB}/github/")
     return (
-        "[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]"
-        f"({colab}/{where})\n"
+        f"[![Open in Colab]({COLAB}/assets/colab-badge.svg)]({colab}/{where})\n"
         "[![View on GitHub](https://img.shields.io/badge/view%20on-GitHub-black?logo=github)]"
         f"({project.repository}/{where})"
     )
 
 
 def setup_block(project: Project) -> str:
-    """How every Setup cell begins."""
-    reason = "on Colab: bring the kit alone, and leave NumPy, TensorFlow and Keras as they are"
-    return f"""import os
+    """How every Setup cell begins. It needs nothing but Python, and says what to do where the kit is not."""
+    return f"""\
+import os
 import subprocess
 import sys
 
-if "COLAB_RELEASE_TAG" in os.environ:  # {reason}
-    kit = os.environ.get("MMKIT_SOURCE", "git+{project.repository}@{BRANCH}")
-    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", kit], check=True)
+if "COLAB_RELEASE_TAG" in os.environ:  # Colab: bring the kit alone; NumPy, TensorFlow and Keras stay as they are
+    kit = os.environ.get("MMKIT_SOURCE", "git+{project.repository}@{project.version}")
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", kit]
+    subprocess.run(pip, capture_output=True, check=False)
+try:
+    import mmkit.ground
+except ImportError:
+    local = "is not in this Python: run `make lab` in its folder (`pip install mmkit` brings another package)"
+    hosted = "did not come: check the network and the address above, then run this cell again"
+    raise ImportError(f"The course's kit {{hosted if 'kit' in globals() else local}}") from None
 
-import mmkit
-
-with mmkit.quiet_imports():
-"""
+{LAST}"""
 
 
-def update(project: Project, repository: str | None = None) -> list[Path]:
-    """Leads what led to the address in `pyproject.toml` to `repository`, and each notebook's buttons to the notebook.
+def update(project: Project, repository: str | None = None, version: str | None = None) -> list[Path]:
+    """Leads all that led to the address and version in `pyproject.toml` to these, and each button to its lesson.
 
     Returns:
         The files that changed.
 
     Raises:
-        Problem: if `repository` is no address of a GitHub repository.
+        Problem: if `repository` is no address of a GitHub repository, or `version` no branch or tag.
     """
     old = project.repository
     new = repository.rstrip("/").removesuffix(".git") if repository else old
     if not re.fullmatch(r"https://github\.com/[\w.-]+/[\w-]+", new):
         raise Problem(f"{repository} is no repository: write it as https://github.com/OWNER/NAME")
+    if version and not re.fullmatch(r"[\w.-]+", version):
+        raise Problem(f"{version} is no branch or tag: write it as main or v1.2.0")
     name = re.compile(re.escape(old.removeprefix("https://github.com/")) + r"(?![\w-])")
     changed = []
-    for path in filter(Path.is_file, (*(project.root / page for page in PAGES), *project.notebooks())):
+    for path in filter(Path.is_file, (project.root / page for page in PAGES)):
         text = path.read_text(encoding="utf-8")
         moved = name.sub(new.removeprefix("https://github.com/"), text)
-        if path.suffix == ".ipynb":
-            moved = BUTTON.sub(rf"\1{project.relative(path)}", moved)
+        if path.name == "pyproject.toml" and version:
+            moved = re.sub(r'^version-of-links = "[^"]*"', f'version-of-links = "{version}"', moved, flags=re.MULTILINE)
         if moved != text:
             replace(path, moved)
             changed.append(path)
+    for path in project.notebooks():
+        nb = read(path)
+        before = [cell.source for cell in nb.cells]
+        nb.cells[0].source = BUTTONS.sub(lambda match, path=path: buttons(project, path), nb.cells[0].source)
+        for cell in nb.cells:
+            if "setup" in tags(cell):
+                _renew(project, cell)
+        if [cell.source for cell in nb.cells] != before:
+            write(nb, path)
+            changed.append(path)
     return changed
+
+
+def _renew(project: Project, cell: NotebookNode) -> None:
+    """Puts today's block in the place of the old one, if there is one."""
+    _, last, rest = cell.source.partition(LAST)
+    if last:
+        cell.source = setup_block(project) + rest

@@ -1,4 +1,4 @@
-"""The map of the course, notebooks/README.md, made from the plan and from what the notebooks hold."""
+"""The map of the course, notebooks/README.md, made from the plan, from what the lessons hold, and from the records."""
 
 import html
 import math
@@ -8,41 +8,33 @@ from pathlib import Path
 
 from nbformat import NotebookNode
 
-from nbtools.project import Problem, Project, number, read, tags
+from nbtools import records
+from nbtools.project import Number, Planned, Problem, Project, number, read, tags
 
 FACTS = re.compile(
-    r"^\*(?P<minutes>Under 1 minute|About \d+ minutes) to run, about (?P<reading>\d+) minutes to read and try"
-    r" · data: (?P<data>[^·*]+?) · themes: (?P<themes>[TPE]\d\d(?:, [TPE]\d\d)*)\*$",
+    r"^\*(?P<minutes>Under 1 minute|About \d+ minutes) to run · about (?P<reading>\d+) minutes to read and try"
+    r" · data: (?P<data>[^·*]+?) · before this: (?P<before>nothing|\d(?:\.\d+)?(?:, \d(?:\.\d+)?)*)\*$",
     re.MULTILINE,
 )
-FACTS_FORM = "*Under 1 minute to run, about 40 minutes to read and try · data: real · themes: T01, T02*"
+FACTS_FORM = "*Under 1 minute to run · about 40 minutes to read and try · data: real · before this: 1.2, 1.5*"
+CLAIMS = "application/vnd.mmkit.claims+json"  # what mmkit.lesson.Claims shows, beside the table
 
 PAGE = """\
 # The map
 
-*Made by `make map` from the notebooks themselves: change them, not this page.*
+*Made by `make map` from the plan and the lessons themselves: change them, not this page.*
 
-## The notebooks
+Minutes are those of two processor cores without a GPU. Every lesson ends with its claims, which its own cells measure;
+the tests fail when one no longer holds. *Seeds* means that they also held under five more seeds, *long* that they held
+under four times the training ([how](../CONTRIBUTING.md#seeds-and-long-runs)).
 
-Minutes and memory were measured on two processor cores without a GPU when the notebook was stored. Each
-notebook ends with a table of its claims; the tests fail when one no longer holds.
-
-| | notebook | to run | to read and try | memory | data | themes | claims |
-|---|---|---|---|---|---|---|---|
-{notebooks}
-
-## What they claim
-
-{claims}
-## What is planned
-
-{planned}
-
+{parts}
 ## The documents' themes, and where they are taught
 
-T: a theme or technique. P: an application. E: a mistake in a document, put right where the notebook says so.
+T: a theme or technique. P: an application. E: a mistake in a document, put right where the lesson says so.
+[The documents](../data/documents.md) are five articles; that page tells what they are.
 
-| id | theme | in document | notebook |
+| id | theme | in document | lesson |
 |---|---|---|---|
 {themes}
 """
@@ -55,7 +47,7 @@ def minutes(seconds: float) -> str:
 
 def title(nb: NotebookNode) -> str:
     """The H1, without the number in front."""
-    match = re.search(r"^# (?:\d\d )?(.+)$", nb.cells[0].source if nb.cells else "", re.MULTILINE)
+    match = re.search(r"^# (?:\d(?:\.\d+)? )?(.+)$", nb.cells[0].source if nb.cells else "", re.MULTILINE)
     return match[1].strip() if match else "untitled"
 
 
@@ -63,46 +55,69 @@ def facts(nb: NotebookNode) -> re.Match | None:
     return FACTS.search(nb.cells[0].source) if nb.cells else None
 
 
-def claims(nb: NotebookNode) -> list[tuple[str, ...]]:
-    """The rows of the table that the cell tagged `claims` has stored: text, measured, bound, verdict."""
-    cells = [cell for cell in nb.cells if "claims" in tags(cell)]
-    tables = "".join(output.get("data", {}).get("text/html", "") for cell in cells for output in cell.outputs)
-    rows = [re.findall(r"<td[^>]*>(.*?)</td>", row) for row in re.findall(r"<tr>(.*?)</tr>", tables, re.DOTALL)]
-    return [tuple(html.unescape(re.sub(r"<[^>]+>", "", field)) for field in row) for row in rows if len(row) == 4]
+def claims(nb: NotebookNode, tag: str = "claims") -> list[dict]:
+    """The claims that the cells with this tag have shown: text, value, comparison, bound, holds."""
+    outputs = [output for cell in nb.cells if tag in tags(cell) for output in cell.outputs]
+    rows = [row for output in outputs for row in output.get("data", {}).get(CLAIMS, [])]
+    return rows or [_of_table(row) for output in outputs for row in _table(output)]
+
+
+def _table(output: NotebookNode) -> list[list[str]]:
+    """The rows of a table of the first edition, which had nothing beside it."""
+    table = output.get("data", {}).get("text/html", "")
+    rows = [re.findall(r"<td[^>]*>(.*?)</td>", row) for row in re.findall(r"<tr>(.*?)</tr>", table, re.DOTALL)]
+    return [[html.unescape(re.sub(r"<[^>]+>", "", field)) for field in row] for row in rows if len(row) == 4]
+
+
+def _of_table(row: list[str]) -> dict:
+    comparison, bound = row[2].split()
+    value, bound = float(row[1]), float(bound)
+    return {"text": row[0], "value": value, "comparison": comparison, "bound": bound, "holds": row[3] == "holds"}
 
 
 def overview(project: Project) -> str:
     """The text of notebooks/README.md."""
-    notebooks, claimed, planned, themes = [], [], [], []
-    taught: dict[str, list[str]] = {}
-    existing = {number(path) for path in project.notebooks()}
-    for path in project.notebooks():
-        nb = read(path)
-        found, rows = facts(nb), claims(nb)
-        if not found:
-            raise Problem(f"{path.name}:cell 1: no facts line: write it as {FACTS_FORM}")
-        link = path.relative_to(project.folder).as_posix()
-        memory = nb.metadata.get("mmkit", {}).get("peak_memory_mb")
-        for theme in found["themes"].split(", "):
-            taught.setdefault(theme, []).append(f"[{number(path):02}]({link})")
-        notebooks.append(
-            f"| {number(path):02} | [{title(nb)}]({link}) | {found['minutes'].lower()} | {found['reading']} minutes "
-            f"| {f'{memory / 1000:.1f} GB' if memory else 'not measured'} | {found['data']} "
-            f"| {found['themes']} | {len(rows)} |"
-        )
-        count = f"{len(rows)} claim" + "s" * (len(rows) != 1)
-        claimed += [f"<details><summary>{number(path):02} {title(nb)}: {count}</summary>", ""]
-        claimed += [f"- {_escape(text)} ({bound})" for text, _, bound, _ in rows]
-        claimed += ["", "</details>", ""]
+    existing = {number(path): path for path in project.notebooks()}
+    kept, parts, themes = records.Records(project), [], []
     for part, rows in groupby(project.planned.values(), lambda row: row.part):
-        missing = [f"{row.number:02} {row.title}" for row in rows if row.number not in existing]
-        planned += [f"- {part}: {', '.join(missing)}"] if missing else []
+        rows = list(rows)
+        parts += [f"## {rows[0].number.part} {part}", "", "| | lesson | to run | to read and try | data | held under |"]
+        parts += ["|---|---|---|---|---|---|"]
+        parts += [_line(project, row, existing.get(row.number), kept) for row in rows]
+        parts += [""]
+        parts += [line for row in rows if row.number in existing for line in _claimed(row, read(existing[row.number]))]
     for theme, row in project.themes.items():
-        later = [f"{n:02}" for n in row["notebooks"] if n not in existing]
-        where = taught.get(theme, []) + ([f"planned ({', '.join(later)})"] if later else [])
+        where = [_where(project, lesson, existing) for lesson in row["lessons"]]
+        where += ["[the documents' page](../data/documents.md)"] if row.get("page") else []
         themes.append(f"| {theme} | {_escape(row['theme'])} | {row['documents']} | {', '.join(where) or 'missing'} |")
-    sections = {"notebooks": notebooks, "claims": claimed, "planned": planned, "themes": themes}
-    return PAGE.format(**{name: "\n".join(lines) for name, lines in sections.items()})
+    return PAGE.format(parts="\n".join(parts), themes="\n".join(themes))
+
+
+def _line(project: Project, row: Planned, path: Path | None, kept: "records.Records") -> str:
+    if path is None:
+        return f"| {row.number} | {row.title} *(planned)*: {_escape(row.says)} | | | | |"
+    nb = read(path)
+    found = facts(nb)
+    if not found:
+        raise Problem(f"{path.name}:cell 1: no facts line: write it as {FACTS_FORM}")
+    link = path.relative_to(project.folder).as_posix()
+    return (
+        f"| {row.number} | [{title(nb)}]({link}): {_escape(row.says)} | {found['minutes'].lower()} "
+        f"| {found['reading']} minutes | {found['data']} | {', '.join(kept.held(row.number, nb)) or '–'} |"
+    )
+
+
+def _claimed(row: Planned, nb: NotebookNode) -> list[str]:
+    made = claims(nb)
+    count = f"{len(made)} claim" + "s" * (len(made) != 1)
+    lines = [f"- {_escape(claim['text'])} ({claim['comparison']} {claim['bound']:g})" for claim in made]
+    return [f"<details><summary>{row.number} {title(nb)}: {count}</summary>", "", *lines, "", "</details>", ""]
+
+
+def _where(project: Project, lesson: Number, existing: dict[Number, Path]) -> str:
+    if lesson not in existing:
+        return f"{lesson} (planned)"
+    return f"[{lesson}]({existing[lesson].relative_to(project.folder).as_posix()})"
 
 
 def map_path(project: Project) -> Path:

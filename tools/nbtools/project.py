@@ -8,24 +8,47 @@ from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 import nbformat
 from nbformat import NotebookNode
 
 ROOT = Path(__file__).resolve().parents[2]
-NAME = re.compile(r"(\d\d)_[a-z0-9_]+")
+NAME = re.compile(r"(\d)(?:\.(\d\d))?_[a-z0-9_]+")  # a notebook's file name, without the suffix
 
 
 class Problem(Exception):
     """Something that the author can put right; the message says what and how, in one line."""
 
 
+class Number(NamedTuple):
+    """A lesson's number, its part and its place there: 3.10 follows 3.9. Lesson 0 stands before all parts."""
+
+    part: int
+    place: int
+
+    @classmethod
+    def of(cls, text: str) -> "Number | None":
+        """The number that `text` says, as in "2.4", "2.04" or "0"; None if it says none."""
+        match = re.fullmatch(r"(\d)(?:\.(\d{1,2}))?", text.strip())
+        return cls(int(match[1]), int(match[2] or 0)) if match else None
+
+    def __str__(self) -> str:
+        return f"{self.part}.{self.place}" if self.place else str(self.part)
+
+    @property
+    def in_names(self) -> str:
+        """How files are named, so that they sort: "2.04"."""
+        return f"{self.part}.{self.place:02}" if self.place else str(self.part)
+
+
 @dataclass(frozen=True)
 class Planned:
-    """A notebook of the plan, whether it exists yet or not."""
+    """A lesson of the plan, whether it exists yet or not."""
 
-    number: int
+    number: Number
     title: str
+    says: str
     folder: str
     part: str
 
@@ -47,18 +70,19 @@ class Project:
     def notebooks(self) -> list[Path]:
         """The notebooks that exist, by number."""
         found = [path for path in self.folder.rglob("*.ipynb") if not path.parent.name.startswith(".")]
-        return sorted(found, key=lambda path: path.name)
+        return sorted(found, key=lambda path: (number(path) or (10, 0), path.name))
 
     def find(self, name: str) -> Path:
-        """The notebook with the number `name`, as in "04" or "4".
+        """The notebook of the lesson `name`, as in "2.4".
 
         Raises:
             Problem: if there is none.
         """
-        found = [path for path in self.notebooks() if name.isdecimal() and number(path) == int(name)]
+        wanted = Number.of(name)
+        found = [path for path in self.notebooks() if wanted is not None and number(path) == wanted]
         if not found:
-            known = ", ".join(f"{number(path):02}" for path in self.notebooks()) or "none yet"
-            raise Problem(f"no notebook {name}: there are {known}")
+            known = ", ".join(str(number(path)) for path in self.notebooks()) or "none yet"
+            raise Problem(f"no lesson {name}: there are {known}")
         return found[0]
 
     def relative(self, path: Path) -> str:
@@ -72,32 +96,42 @@ class Project:
 
     @property
     def themes(self) -> dict[str, dict]:
-        """The themes of the documents by id: in words, in which documents, and what notebooks are to teach them."""
-        return {row["id"]: row for row in self._plan["theme"]}
+        """The themes of the documents by id: in words, in which documents, and what lessons are to teach them."""
+        return {row["id"]: row | {"lessons": [Number.of(text) for text in row["lessons"]]} for row in self._plan["theme"]}
 
     @property
-    def planned(self) -> dict[int, Planned]:
-        return {
-            int(key): Planned(int(key), title, part["folder"], part["title"])
+    def planned(self) -> dict[Number, Planned]:
+        rows = [
+            Planned(Number.of(key), row["title"], row["says"], part["folder"], part["title"])
             for part in self._plan["part"]
-            for key, title in part["notebooks"].items()
-        }
+            for key, row in part["lessons"].items()
+        ]
+        return {row.number: row for row in rows}
+
+    @property
+    def _tables(self) -> dict:
+        return tomllib.loads((self.root / "pyproject.toml").read_text(encoding="utf-8"))
 
     @property
     def pyproject(self) -> dict:
         """The table `project` of `pyproject.toml`."""
-        return tomllib.loads((self.root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+        return self._tables["project"]
 
     @property
     def repository(self) -> str:
         """The repository's address, from `pyproject.toml`: the one place that holds it."""
         return self.pyproject["urls"]["Repository"]
 
+    @property
+    def version(self) -> str:
+        """The branch or tag that buttons and Setup cells lead to, from `pyproject.toml`."""
+        return self._tables["tool"]["mmkit"]["version-of-links"]
 
-def number(path: Path) -> int:
-    """The number in front of a notebook's file name; -1 if it has none."""
+
+def number(path: Path) -> Number | None:
+    """The number in front of a notebook's file name; None if it has none."""
     match = NAME.fullmatch(path.stem)
-    return int(match[1]) if match else -1
+    return Number(int(match[1]), int(match[2] or 0)) if match else None
 
 
 def tags(cell: NotebookNode) -> list[str]:
@@ -145,7 +179,7 @@ def clean(nb: NotebookNode) -> None:
     seen: Counter[str] = Counter()
     for cell in nb.cells:
         hidden = {key: value for key, value in cell.metadata.get("jupyter", {}).items() if key == "source_hidden"}
-        kept = {"tags": tags(cell), "jupyter": hidden}
+        kept = {"tags": tags(cell), "jupyter": hidden, "cellView": cell.metadata.get("cellView")}
         cell.metadata = nbformat.from_dict({key: value for key, value in kept.items() if value})
         key = hashlib.sha256(f"{cell.cell_type}\n{cell.source}".encode()).hexdigest()[:12]
         seen[key] += 1
