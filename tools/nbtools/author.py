@@ -88,7 +88,7 @@ def describe(cell: NotebookNode, caption: str) -> None:
 
 
 def measure(project: Project, lesson: Lesson, run_name: str, setting: dict[str, str]) -> str:
-    """Runs a lesson in a setting of environment variables, unless that is on record, and keeps what its claims measured.
+    """Runs a lesson in a setting of environment variables, unless that is on record; keeps what its claims measured.
 
     Returns:
         What went wrong, in a line; "" if all claims held.
@@ -115,7 +115,12 @@ def measure(project: Project, lesson: Lesson, run_name: str, setting: dict[str, 
 def report(project: Project, lesson: Lesson, runs: list[str]) -> str:
     """For each claim of a lesson what the runs measured, beside what is stored, and how far that is from its bound."""
     stored = [
-        {"claim": row["text"], "cell": tag, "holds": "True", **{key: str(row[key]) for key in ("value", "comparison", "bound")}}
+        {
+            "claim": row["text"],
+            "cell": tag,
+            "holds": "True",
+            **{key: str(row[key]) for key in ("value", "comparison", "bound")},
+        }
         for tag in overview.MEASURED_CELLS
         for row in overview.claims(lesson.nb, tag)
     ]

@@ -324,7 +324,11 @@ class Kit:
                 json.dumps([row[pin] for pin in ("package", "version", "sha256", "members")])
             )
         parts |= {f"package {name}": self.pins[name] for name in sorted(reach.packages - LOOK_PACKAGES)}
-        shown = {"drawings": digest(*map(normal, drawn))} | self._hashes(look.keys) | {name: self.pins[name] for name in sorted(reach.packages & LOOK_PACKAGES)}
+        shown = (
+            {"drawings": digest(*map(normal, drawn))}
+            | self._hashes(look.keys)
+            | {name: self.pins[name] for name in sorted(reach.packages & LOOK_PACKAGES)}
+        )
         return Fingerprint(parts, digest(json.dumps(shown)), frozenset(reach.keys | look.keys))
 
     def _hashes(self, keys: Iterable[Key]) -> dict[str, str]:
@@ -438,7 +442,7 @@ class _Reach:
 
 
 def _code(nb: Mapping) -> tuple[list[ast.stmt], list[ast.stmt], list[ast.stmt], list[str]]:
-    """The statements of the Setup cell's fixed block, of drawings, and of all other code; the cells that are no Python."""
+    """The statements of Setup's fixed block, of drawings, and of all other code; the cells that are no Python."""
     fixed, drawn, code, unread = [], [], [], []
     for cell in nb["cells"]:
         if cell["cell_type"] != "code":

@@ -258,7 +258,7 @@ def exercises(page: Page) -> Rule:
 
 
 def folded(page: Page) -> Rule:
-    """What is folded is so in JupyterLab and on Colab, and its first line, which JupyterLab shows, gives nothing away."""
+    """What is folded is so in JupyterLab and on Colab; its first line, which JupyterLab shows, gives nothing away."""
     for tag in FOLDED:
         for i, cell in page.tagged(tag):
             hidden = cell.metadata.get("jupyter", {}).get("source_hidden")
