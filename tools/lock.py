@@ -29,7 +29,8 @@ BY_VERSION_ALONE = r"^(?:torch|triton|nvidia-|cuda-)[^\n]*\n(?: .*\n)*"  # build
 CONDA_PYTHON = "3.12"
 ENVIRONMENT = f"""\
 # The kit for conda users: `conda env create -f environment.yml`, then `conda activate mmkit`. Written by `make lock`.
-# The packages come through pip, at the versions that `make lab` brings: the ones the lessons are tested with.
+# The packages that pyproject.toml names come through pip, at the versions that `make lab` brings and the lessons are
+# tested with. What those packages need in turn is pip's choice of the day: requirements.lock alone pins that too.
 name: mmkit
 channels:
   - conda-forge
