@@ -7,7 +7,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from nbtools import links, overview
+from nbtools import front, links, overview
 from nbtools.lint import lint, lint_plan
 from nbtools.project import Project
 
@@ -53,10 +53,17 @@ def test_the_map_is_current() -> None:
     assert stored == overview.overview(PROJECT), "run `make map`"
 
 
+def test_pages_name_lessons_as_they_are_today() -> None:
+    pages = front.pages(PROJECT)
+    assert [PROJECT.relative(path) for path in pages] == list(front.PAGES)
+    for path, text in pages.items():
+        assert path.read_text(encoding="utf-8") == text, "run `make map`"
+
+
 def test_all_addresses_agree(tmp_path: Path) -> None:
     for name in ("pyproject.toml", *links.PAGES):
-        if (PROJECT.root / name).exists():
-            shutil.copy(PROJECT.root / name, tmp_path)
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(PROJECT.root / name, tmp_path / name)
     for path in NOTEBOOKS:
         twin = tmp_path / PROJECT.relative(path)
         twin.parent.mkdir(parents=True, exist_ok=True)

@@ -5,7 +5,7 @@ import os
 import sys
 from pathlib import Path
 
-from nbtools import author, links, overview, records
+from nbtools import author, front, links, overview, records
 from nbtools.course import Course
 from nbtools.project import Problem, Project, replace
 
@@ -81,7 +81,7 @@ def store(project: Project, options: argparse.Namespace) -> int:
             print(f"{path.stem}: {measured}: stored in {project.relative(path)}")
             for finding in lint(project, path):
                 print(finding)
-            replace(overview.map_path(project), overview.overview(project))
+            front.write(project)
         except Problem as problem:
             print(problem, file=sys.stderr)
             failed = 1
@@ -116,7 +116,7 @@ def _under(project: Project, options: argparse.Namespace, runs: dict[str, dict[s
         problems = [problem for problem in problems if problem]
         print(*problems, author.report(project, lesson, list(runs)), sep="\n")
         failed |= bool(problems)
-    replace(overview.map_path(project), overview.overview(project))
+    front.write(project)
     return failed
 
 
@@ -153,8 +153,8 @@ def lint_notebooks(project: Project, options: argparse.Namespace) -> bool:
 
 
 def write_map(project: Project, options: argparse.Namespace) -> None:
-    """Writes notebooks/README.md."""
-    replace(overview.map_path(project), overview.overview(project))
+    """Writes notebooks/README.md, and how other pages name lessons."""
+    front.write(project)
 
 
 def update_links(project: Project, options: argparse.Namespace) -> None:
