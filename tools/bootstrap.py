@@ -12,6 +12,7 @@ does no harm; of two started at once, the second waits for the first. (Python 3.
 """
 
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -77,7 +78,8 @@ def set_up(name, extras=()):
             if lacks and not name:
                 # What builds the kit is among the packages, so this needs no network.
                 install(venv, "--no-index", "--no-deps", "--no-build-isolation", "--editable", str(ROOT))
-                write_stamp(venv, *read_stamp(venv)[:3], digest(PROJECT))
+                write_kernel(venv)
+                write_stamp(venv, *read_stamp(venv)[:3], kit(venv))
             for extra in extras:
                 install_locked(venv, chosen(extra), "--no-deps", "--quiet")
     except OSError as error:
@@ -92,7 +94,7 @@ def missing(venv, locks):
         return "packages"
     if "PYTHON" in os.environ and made_from[2] != PYTHON:  # which Python matters to those who name one
         return "packages"
-    return "kit" if venv.name == ".venv" and made_from[3:] != [digest(PROJECT)] else ""
+    return "kit" if venv.name == ".venv" and made_from[3:] != [kit(venv)] else ""
 
 
 def read_stamp(venv):
@@ -109,6 +111,22 @@ def packages(venv, locks):
 
 def digest(path):
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def kit(venv):
+    """A digest of what the kit's part of .venv is made from: the kit itself is in the checkout, and not copied."""
+    return hashlib.sha256(PROJECT.read_bytes() + json.dumps(kernel(venv)).encode()).hexdigest()
+
+
+def kernel(venv):
+    """How the lessons' kernel differs from ipykernel's own. Its name says in a list of kernels which one has the kit."""
+    start = [str(venv / "bin" / "python"), str(ROOT / "tools" / "kernel.py"), "-f", "{connection_file}"]
+    return {"argv": start, "display_name": "Python 3 (mmkit)"}
+
+
+def write_kernel(venv):
+    path = venv / "share" / "jupyter" / "kernels" / "python3" / "kernel.json"
+    path.write_text(json.dumps(dict(json.loads(path.read_text()), **kernel(venv)), indent=1))
 
 
 def check_python():

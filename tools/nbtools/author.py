@@ -18,7 +18,7 @@ from nbtools.execute import Measured, execute
 from nbtools.project import NAME, Problem, Project, number, read, replace, tags, write
 
 SKELETON = Path(__file__).with_name("skeleton.py.txt")
-NO_SOLUTION = "# This copy comes without the solution."
+NO_SOLUTION = "# @title This copy comes without the solution"
 
 
 def new(project: Project, name: str) -> Path:
@@ -62,7 +62,7 @@ def store(project: Project, path: Path) -> Measured:
     shrink_pictures(nb)
     nb.metadata["mmkit"] = {
         "seconds": seconds,
-        "peak_memory_mb": round(measured.peak_memory_mb, -1),
+        "peak_memory_mb": round(measured.peak_memory_mb / 10) * 10,
         "outputs": outputs_hash(nb),
         "look": lesson.now.look,
         "fingerprint": lesson.now.parts,
@@ -109,7 +109,6 @@ def student_copy(nb: NotebookNode) -> NotebookNode:
     for cell in twin.cells:
         if "solution" in tags(cell):
             cell.source = NO_SOLUTION
-            cell.metadata.pop("jupyter", None)
     return twin
 
 
