@@ -12,12 +12,13 @@ PYTEST := $(PY) -m pytest -n 2
 FIND_PYTHON = "$(PYTHON)" -c "" > /dev/null 2>&1 || \
 	{ echo "Set-up stopped: there is no working $(PYTHON): install Python 3.11, 3.12 or 3.13, or name it with PYTHON=…"; exit 1; }
 
-NUMBERS = $(sort $(foreach file,$(wildcard notebooks/*_*.ipynb notebooks/*/*_*.ipynb),$(firstword $(subst _, ,$(notdir $(file))))))
-FILE = $(wildcard notebooks/$(NB)_*.ipynb notebooks/*/$(NB)_*.ipynb)
+# A lesson is called 2.1, and its file begins with 2.01_, so that files sort.
+NUMBERS = $(subst .0,.,$(sort $(foreach file,$(wildcard notebooks/*_*.ipynb notebooks/*/*_*.ipynb),$(firstword $(subst _, ,$(notdir $(file)))))))
+FILE = $(wildcard notebooks/$(NB)_*.ipynb notebooks/*/$(NB)_*.ipynb notebooks/*/$(subst .,.0,$(NB))_*.ipynb)
 TEXT = build/text/$(basename $(notdir $(FILE))).py
 
 .DEFAULT_GOAL := help
-.PHONY: help setup data lab test check test-course run store stale student new text cards map links lint test-colab test-jax test-gpu lock bench clean notebook part
+.PHONY: help setup data lab test check test-course run store stale seeds long student new text cards map links lint test-colab test-jax test-gpu lock bench clean notebook part
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | awk -F'|' '{ printf "make %-12s %s\n", $$1, $$2 }'
@@ -32,7 +33,7 @@ data: setup ## all data, packages of single lessons and pretrained weights, so t
 
 lab: setup ## JupyterLab, open on the first notebook (LAB_OPTIONS="--no-browser --allow-root" passes options on)
 	@$(PY) tools/bootstrap.py extra || echo "JupyterLab starts all the same: single lessons need packages that are not here."
-	@$(PY) -m jupyter lab $(LAB_OPTIONS) notebooks/00_start_here.ipynb
+	@$(PY) -m jupyter lab $(LAB_OPTIONS) notebooks/0_start_here.ipynb
 
 check: setup ## the fast tests, under five minutes
 	@$(PYTEST) -m "not slow"
@@ -40,25 +41,31 @@ check: setup ## the fast tests, under five minutes
 test: setup ## the unit tests and every lesson that is stale (BUDGET=20: fails if those take more minutes than that)
 	@$(PY) tests/run_lessons.py stale $(if $(BUDGET),--budget=$(BUDGET))
 
-test-course: setup ## every lesson, or those of a part: PART=3 (BUDGET=20: what fits into 20 minutes; TWICE=1: each cell twice)
-	@$(PY) tests/run_lessons.py course $(if $(PART),--part=$(PART)) $(if $(BUDGET),--budget=$(BUDGET)) $(if $(TWICE),--twice) $(NB)
+test-course: setup ## every lesson, one (NB=2.1), or those of parts (PART="2 3"); BUDGET=20: what fits into 20 minutes; TWICE=1: each cell twice
+	@$(PY) tests/run_lessons.py course $(NB) $(if $(PART),--part $(PART)) $(if $(BUDGET),--budget=$(BUDGET)) $(if $(TWICE),--twice)
 
-run: notebook setup ## one notebook executed into an HTML page: make run NB=04
+run: notebook setup ## one notebook executed into an HTML page: make run NB=2.1
 	@$(NOTEBOOKS) run "$(NB)"
 
 stale: setup ## the lessons whose stored outputs may no longer be what they give, each with the reason
 	@$(NOTEBOOKS) stale
 
+seeds: setup ## a lesson under seeds 1 to 5, kept in notebooks/records.csv: make seeds NB=2.1, or PART="1 2"
+	@$(NOTEBOOKS) seeds $(NB) $(if $(PART),--part $(PART))
+
+long: setup ## a lesson under four times the training, kept in the records: make long NB=2.1, or PART="1 2"
+	@$(NOTEBOOKS) long $(NB) $(if $(PART),--part $(PART))
+
 student: setup ## copies of the notebooks without the solutions
 	@$(NOTEBOOKS) student
 
-store: $(if $(STALE),,notebook) setup ## one notebook executed and kept with its outputs: make store NB=04 (STALE=1: all that are stale)
+store: $(if $(STALE),,notebook) setup ## one notebook executed and kept with its outputs: make store NB=2.1 (STALE=1: all that are stale)
 	@$(NOTEBOOKS) store $(if $(STALE),--stale,"$(NB)")
 
-new: setup ## a notebook begun from the skeleton: make new NB=03_data_pipelines
+new: setup ## a notebook begun from the skeleton: make new NB=2.04_fusion_transformer
 	@$(NOTEBOOKS) new "$(NB)"
 
-text: notebook setup ## one notebook as text, build/text/….py, to be edited: make text NB=04, then make text NB=04 BACK=1
+text: notebook setup ## one notebook as text, build/text/….py, to be edited: make text NB=2.1, then make text NB=2.1 BACK=1
 	@mkdir -p build/text
 	@$(PY) -m jupytext --quiet $(if $(BACK),--update --to ipynb --output $(FILE) $(TEXT),--to py:percent --output $(TEXT) $(FILE))
 
@@ -68,8 +75,8 @@ cards: setup ## the pictures on the data cards, drawn anew
 map: setup ## notebooks/README.md written anew from the notebooks
 	@$(NOTEBOOKS) map
 
-links: setup ## every Colab and GitHub address written anew from pyproject.toml
-	@$(NOTEBOOKS) links $(if $(REPOSITORY),--repository "$(REPOSITORY)")
+links: setup ## every address and Setup cell's beginning written anew from pyproject.toml (TAG=v1.2.0: for a release)
+	@$(NOTEBOOKS) links $(if $(REPOSITORY),--repository "$(REPOSITORY)") $(if $(TAG),--tag "$(TAG)")
 
 lint: setup ## the style of the code and of the notebooks
 	@$(PY) -m ruff check
@@ -97,7 +104,7 @@ clean: ## all that set-up and tests made, but not the downloaded data
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 notebook: # fails early, before anything is set up, when NB names no notebook
-	@[ -n "$(FILE)" ] || { echo "There is no notebook NB=$(NB): choose one of $(NUMBERS)"; exit 1; }
+	@[ -n "$(FILE)" ] || { echo "There is no lesson NB=$(NB): choose one of $(NUMBERS)"; exit 1; }
 
 part: # fails early, before anything is set up, when PART names no part of the benchmarks
 	@$(FIND_PYTHON)

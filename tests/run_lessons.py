@@ -1,7 +1,7 @@
 """`make test` and `make test-course`: pytest on the unit tests and on lessons, with the plugin `nbval_lessons`.
 
     python tests/run_lessons.py stale [--budget 30]         the unit tests, and the lessons that are stale
-    python tests/run_lessons.py course [--part 3] [04 05]   every lesson, those of a part, or those named
+    python tests/run_lessons.py course [2.1] [--part 0 1]   every lesson, those named, or those of parts
     python tests/run_lessons.py course --budget 20          of the lessons that `stale` leaves out, what fits
 
 With a budget of minutes, what does not fit is not begun: a stale lesson is then a failure, another one is listed.
@@ -27,10 +27,10 @@ def main(arguments: list[str] | None = None, project: Project | None = None) -> 
     """Runs pytest; returns its exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("which", choices=("stale", "course"))
-    parser.add_argument("notebooks", nargs="*", metavar="NB", help="a number, as in 04")
+    parser.add_argument("notebooks", nargs="*", metavar="NB", help="a number, as in 2.1")
     parser.add_argument("--budget", type=float, metavar="MINUTES")
     parser.add_argument("--twice", action="store_true", help="slow cells a second time too, not only the quick ones")
-    parser.add_argument("--part", default="", help="the lessons of one part alone, such as 3")
+    parser.add_argument("--part", nargs="+", default=[], help="the lessons of these parts alone, such as 3")
     options = parser.parse_args(arguments)
     course = Course(project or Project())
     try:
@@ -57,7 +57,8 @@ def stale(course: Course, options: argparse.Namespace) -> int:
 def every(course: Course, options: argparse.Namespace) -> int:
     if options.budget is None:
         named = [course.lesson(course.project.find(name)) for name in options.notebooks]
-        return run(course, named or course.lessons(options.part), *(["--twice"] if options.twice else []))
+        named += [lesson for part in options.part for lesson in course.lessons(part)]
+        return run(course, named or course.lessons(), *(["--twice"] if options.twice else []))
     until = time.time() + 60 * options.budget
     return run(course, rotation(course), f"--until={until}", f"--reference={reference_seconds()}")
 

@@ -5,7 +5,7 @@ import os
 import sys
 from pathlib import Path
 
-from nbtools import author, links, overview
+from nbtools import author, links, overview, records
 from nbtools.course import Course
 from nbtools.project import Problem, Project, replace
 
@@ -31,10 +31,12 @@ def _parser() -> argparse.ArgumentParser:
     for name, command in COMMANDS.items():
         subs[name] = commands.add_parser(name, help=command.__doc__, description=command.__doc__)
         subs[name].set_defaults(command=command)
-    for name, count in {"run": "+", "store": "*", "student": "*", "lint": "*"}.items():
-        subs[name].add_argument("notebooks", nargs=count, metavar="NB", help="a number, as in 04")
+    for name, count in {"run": "+", "store": "*", "student": "*", "lint": "*", "seeds": "*", "long": "*"}.items():
+        subs[name].add_argument("notebooks", nargs=count, metavar="NB", help="a number, as in 2.1")
+    for name in ("seeds", "long"):
+        subs[name].add_argument("--part", nargs="+", default=[], metavar="PART", help="all lessons of these parts")
     subs["store"].add_argument("--stale", action="store_true", help="all that are stale, one after another")
-    subs["new"].add_argument("name", metavar="NAME", help="its name, such as 03_data_pipelines")
+    subs["new"].add_argument("name", metavar="NAME", help="its name, such as 2.04_fusion_transformer")
     subs["links"].add_argument("--repository", metavar="URL", help="move to this address first")
     subs["links"].add_argument("--tag", metavar="NAME", help="lead to this tag of a release, or to a branch")
     return parser
@@ -86,6 +88,38 @@ def store(project: Project, options: argparse.Namespace) -> int:
     return failed
 
 
+def seeds(project: Project, options: argparse.Namespace) -> int:
+    """Runs lessons under seeds 1 to 5, and says how far each claim stays from its bound."""
+    return _under(project, options, {run: {"MMKIT_SEED": run.split()[1]} for run in records.SEEDS})
+
+
+def long(project: Project, options: argparse.Namespace) -> int:
+    """Runs lessons under four times the training, and says whether each claim holds there."""
+    return _under(project, options, {records.LONG: {"MMKIT_PROFILE": "long"}})
+
+
+def _under(project: Project, options: argparse.Namespace, runs: dict[str, dict[str, str]]) -> int:
+    """Runs lessons in other settings, by the name of the record; what is on record is not run again."""
+    course, failed = Course(project), 0
+    lessons = [course.lesson(project.find(name)) for name in options.notebooks]
+    lessons += [lesson for part in options.part for lesson in course.lessons(part) if not lesson.first_edition]
+    if not lessons:
+        raise Problem("no lesson is named: give its number, as in NB=2.1, or a part, as in PART=2")
+    for lesson in lessons:
+        if lesson.stale:
+            raise Problem(f"{lesson.path.stem} is stale {lesson.stale}: store it first")
+        if lesson.first_edition:
+            raise Problem(f"{lesson.path.stem} is of the first edition, which has no records: make it anew first")
+    for lesson in lessons:
+        course.bring_for([lesson])
+        problems = [author.measure(project, lesson, run, setting) for run, setting in runs.items()]
+        problems = [problem for problem in problems if problem]
+        print(*problems, author.report(project, lesson, list(runs)), sep="\n")
+        failed |= bool(problems)
+    replace(overview.map_path(project), overview.overview(project))
+    return failed
+
+
 def stale(project: Project, options: argparse.Namespace) -> None:
     """Lists the stale lessons, with the reason."""
     for lesson in Course(project).lessons():
@@ -134,6 +168,8 @@ COMMANDS = {
     "run": run,
     "store": store,
     "stale": stale,
+    "seeds": seeds,
+    "long": long,
     "new": new,
     "student": student,
     "lint": lint_notebooks,

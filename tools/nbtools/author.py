@@ -3,6 +3,7 @@
 import base64
 import copy
 import io
+import os
 import re
 from pathlib import Path
 
@@ -12,8 +13,8 @@ from nbconvert.preprocessors import ClearOutputPreprocessor
 from nbformat import NotebookNode
 from PIL import Image
 
-from nbtools import links, overview
-from nbtools.course import USUAL_REFERENCE, Course, outputs_hash, reference_seconds
+from nbtools import links, overview, records
+from nbtools.course import USUAL_REFERENCE, Course, Lesson, outputs_hash, reference_seconds
 from nbtools.execute import Measured, execute
 from nbtools.project import NAME, Problem, Project, number, read, replace, tags, write
 
@@ -28,20 +29,18 @@ def new(project: Project, name: str) -> Path:
         Problem: if the plan has no notebook of its number, there is one, or it is no name for a notebook.
     """
     if not NAME.fullmatch(name):
-        raise Problem(f"{name} is no name for a notebook: write it as 03_data_pipelines")
+        raise Problem(f"{name} is no name for a notebook: write it as 2.04_fusion_transformer")
     row = project.planned.get(number(Path(name)))
     if row is None:
-        raise Problem(f"number {name[:2]} is not in the plan: add it to notebooks/themes.toml first")
+        raise Problem(f"number {number(Path(name))} is not in the plan: add it to notebooks/themes.toml first")
     for other in project.notebooks():
         if number(other) == row.number:
             raise Problem(f"{project.relative(other)} exists: edit it, or remove it first")
     path = project.folder / row.folder / f"{name}.ipynb"
-    themes = [theme for theme, plan in project.themes.items() if row.number in plan["notebooks"]]
     text = SKELETON.read_text(encoding="utf-8")
     for key, value in {
-        "@TITLE@": f"{row.number:02} {row.title}",
+        "@TITLE@": f"{row.number} {row.title}",
         "@BUTTONS@": links.buttons(project, path).replace("\n", "\n# "),
-        "@THEMES@": ", ".join(themes) or "T01",
         "@SETUP@": links.setup_block(project),
     }.items():
         text = text.replace(key, value)
@@ -67,10 +66,65 @@ def store(project: Project, path: Path) -> Measured:
         "look": lesson.now.look,
         "fingerprint": lesson.now.parts,
     }
-    said = f"*{overview.minutes(seconds)} to run,"
-    nb.cells[0].source = re.sub(r"^\*[\w ]+ to run,", said, nb.cells[0].source, flags=re.MULTILINE)
+    said = f"*{overview.minutes(seconds)} to run ·"
+    nb.cells[0].source = re.sub(r"^\*[\w ]+ to run ·", said, nb.cells[0].source, flags=re.MULTILINE)
+    if not lesson.first_edition:
+        said = f"· about {overview.reading_minutes(nb)} minutes to read and try ·"
+        nb.cells[0].source = re.sub(r"· about \d+ minutes to read and try ·", said, nb.cells[0].source)
+    for i, caption in overview.captions(nb).items():
+        describe(nb.cells[i], caption)
     write(nb, path)
     return measured
+
+
+def describe(cell: NotebookNode, caption: str) -> None:
+    """Gives a cell's pictures their text alternative, where JupyterLab and web pages look for it."""
+    for output in cell.outputs:
+        kinds = [kind for kind in output.get("data", {}) if kind.startswith("image/")]
+        if kinds and caption:
+            output.metadata["alt"] = caption
+            for kind in kinds:
+                output.metadata[kind] = {**output.metadata.get(kind, {}), "alt": caption}
+
+
+def measure(project: Project, lesson: Lesson, run_name: str, setting: dict[str, str]) -> str:
+    """Runs a lesson in a setting of environment variables, unless that is on record, and keeps what its claims measured.
+
+    Returns:
+        What went wrong, in a line; "" if all claims held.
+    """
+    kept, key = records.Records(project), (number(lesson.path), records.mark(lesson.now.parts), run_name)
+    if not kept.of(*key):
+        nb, before, problem = read(lesson.path), dict(os.environ), None
+        os.environ.update(setting)
+        try:
+            print(f"{lesson.path.stem}, {run_name}: {run(project, nb, lesson.path)}", flush=True)
+        except Problem as error:
+            problem = error
+        finally:
+            os.environ.clear()
+            os.environ.update(before)
+        made = {tag: overview.claims(nb, tag) for tag in overview.MEASURED_CELLS}
+        if problem and all(claim["holds"] for claims in made.values() for claim in claims):
+            return f"{run_name}: {problem}"  # something else than a claim
+        kept.keep(*key, made)
+    failed = [row["claim"] for row in records.Records(project).of(*key) if row["holds"] != "True"]
+    return f"{run_name}: fails: {'; '.join(failed)}" if failed else ""
+
+
+def report(project: Project, lesson: Lesson, runs: list[str]) -> str:
+    """For each claim of a lesson what the runs measured, beside what is stored, and how far that is from its bound."""
+    stored = [
+        {"claim": row["text"], "cell": tag, "holds": "True", **{key: str(row[key]) for key in ("value", "comparison", "bound")}}
+        for tag in overview.MEASURED_CELLS
+        for row in overview.claims(lesson.nb, tag)
+    ]
+    kept, mark = records.Records(project), records.mark(lesson.now.parts)
+    found = [rows for run_name in runs if (rows := kept.of(number(lesson.path), mark, run_name))]
+    margins = records.margins([stored, *found])
+    weak = sum(margin.away is not None and margin.away < margin.enough for margin in margins) if len(found) > 1 else 0
+    lines = [f"{lesson.path.stem}: as stored, and {', '.join(runs)}", *map(str, margins)]
+    return "\n".join([*lines, f"{len(margins)} claims, {weak} too near to their bounds"])
 
 
 def shrink_pictures(nb: NotebookNode) -> None:

@@ -18,7 +18,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from nbtools.fingerprint import Fingerprint, Kit
-from nbtools.project import Problem, Project, read
+from nbtools.project import Problem, Project, number, read
 
 FIRST_EDITION = "first_edition.txt"
 USUAL_REFERENCE = 1.0  # seconds that the reference job takes on a usual machine: stored times are such a machine's
@@ -88,9 +88,7 @@ class Course:
         Raises:
             Problem: if that part has none.
         """
-        paths = [path for path in self.project.notebooks() if path.parent.name.startswith(f"{part}_") or not part]
-        if part == "0":
-            paths = [path for path in self.project.notebooks() if path.parent == self.project.folder]
+        paths = [path for path in self.project.notebooks() if not part or str((number(path) or " ")[0]) == part]
         if not paths:
             raise Problem(f"no part {part}: choose one that notebooks/themes.toml lists")
         return [self.lesson(path) for path in paths]

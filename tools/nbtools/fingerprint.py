@@ -2,7 +2,8 @@
 
 A fingerprint is a dict from the name of a part to a short hash (for a package: its version). The parts are
 
-- `cells`: the syntax trees of the lesson's code cells, without the fixed block that begins the Setup cell;
+- `cells`: the syntax trees of the lesson's code cells, without the fixed block that begins the Setup cell and without
+  cells tagged `drawing`;
 - each definition of mmkit that the cells reach, followed through mmkit: functions, constants, classes whole with their
   bases; and, of each module that is imported on the way, the statements that do more than name a value;
 - the builder of each data set that a literal names, and the pins of each source (data/sources.toml) that one names;
@@ -25,7 +26,7 @@ from pathlib import Path
 
 FORMAT = "1"  # another one makes every lesson stale
 KIT, DATASETS = "mmkit", "mmkit.datasets"
-LOOK = ("mmkit.lesson.plots", "mmkit.lesson.exercises")  # modules that only show
+LOOK = ("mmkit.lesson.plots", "mmkit.lesson.drawing", "mmkit.lesson.exercises")  # modules that only show
 LOOK_PACKAGES = {"matplotlib", "ipython", "tqdm"}
 ALWAYS = {"tensorflow", "keras", "numpy"}
 DISTRIBUTIONS = {  # of imports whose package has another name
@@ -307,13 +308,13 @@ class Kit:
 
     def fingerprint(self, nb: Mapping) -> Fingerprint:
         """The fingerprint of a notebook, given as nbformat or `json` reads it."""
-        fixed, cells, unread = _code(nb)
+        fixed, drawn, cells, unread = _code(nb)
         imports = _Imports.of(one for node in [*fixed, *cells] for one in ast.walk(node))
         reach, look = _Reach(self), _Reach(self)
         reach.follow(_References(cells), imports)
         look.keys |= reach.keys
         look.add(reach.shown)
-        look.follow(_References(fixed), imports)
+        look.follow(_References([*fixed, *drawn]), imports)
         look.keys -= reach.keys
         parts = {"format": FORMAT, "cells": digest(*map(normal, cells), *unread)}
         parts |= self._hashes(reach.keys)
@@ -323,7 +324,7 @@ class Kit:
                 json.dumps([row[pin] for pin in ("package", "version", "sha256", "members")])
             )
         parts |= {f"package {name}": self.pins[name] for name in sorted(reach.packages - LOOK_PACKAGES)}
-        shown = self._hashes(look.keys) | {name: self.pins[name] for name in sorted(reach.packages & LOOK_PACKAGES)}
+        shown = {"drawings": digest(*map(normal, drawn))} | self._hashes(look.keys) | {name: self.pins[name] for name in sorted(reach.packages & LOOK_PACKAGES)}
         return Fingerprint(parts, digest(json.dumps(shown)), frozenset(reach.keys | look.keys))
 
     def _hashes(self, keys: Iterable[Key]) -> dict[str, str]:
@@ -436,9 +437,9 @@ class _Reach:
         return found
 
 
-def _code(nb: Mapping) -> tuple[list[ast.stmt], list[ast.stmt], list[str]]:
-    """The statements of the Setup cell's fixed block, those of all other code, and the cells that are no Python."""
-    fixed, code, unread = [], [], []
+def _code(nb: Mapping) -> tuple[list[ast.stmt], list[ast.stmt], list[ast.stmt], list[str]]:
+    """The statements of the Setup cell's fixed block, of drawings, and of all other code; the cells that are no Python."""
+    fixed, drawn, code, unread = [], [], [], []
     for cell in nb["cells"]:
         if cell["cell_type"] != "code":
             continue
@@ -453,5 +454,8 @@ def _code(nb: Mapping) -> tuple[list[ast.stmt], list[ast.stmt], list[str]]:
             end = body[ends[0]]
             fixed += [*body[: ends[0]], *[ast.Expr(item.context_expr) for item in end.items]]
             body = [*end.body, *body[ends[0] + 1 :]]
-        code += body
-    return fixed, code, unread
+        if "drawing" in cell["metadata"].get("tags", []):
+            drawn += body
+        else:
+            code += body
+    return fixed, drawn, code, unread

@@ -1,6 +1,7 @@
-"""The house's rules for a notebook, checked without running it. What ruff and nbval see is left to them.
+"""The house's rules for a lesson, checked without running it. What ruff and nbval see is left to them.
 
-Each rule is a function that yields findings: (index of the cell, what is wrong and what to do).
+Each rule is a function that yields findings: (index of the cell, what is wrong and what to do). `RULES` hold for every
+lesson, those of `FORM` for all but the first edition's, which are to be made anew.
 """
 
 import ast
@@ -15,16 +16,22 @@ from nbformat import NotebookNode
 
 from nbtools import links
 from nbtools.course import Course, outputs_hash
-from nbtools.overview import FACTS_FORM, claims, facts, minutes
-from nbtools.project import Project, number, read, tags
+from nbtools.overview import FACTS_FORM, MEASURED_CELLS, captions, claims, facts, minutes, reading_minutes, words
+from nbtools.project import Number, Project, number, read, tags
 
 VERDICTS = {  # what the cells with these tags print
     "check": (r"Not yet: .+", 'the unsolved exercise does not print "Not yet: " and a reason: make the check say it'),
     "solution": (r"Right\.", 'the solution does not print "Right." alone: correct it'),
 }
 EXERCISE = ["exercise", *VERDICTS]  # the tags of an exercise's cells, in this order
-TAGS = {"setup", "claims", "pattern", "nbval-check-output", *EXERCISE}
+FOLDED = ("solution", "more-checks")  # tags of cells whose code is folded
+TAGS = {"setup", "claims", "more-checks", "drawing", "pattern", "slide", "nbval-check-output", *EXERCISE}
 MAX_LINES, MAX_COLUMNS = 25, 110
+MAX_WORDS, MAX_CODE, MAX_CELLS = 2500, 250, 60  # of a lesson; code without Setup, exercises and what is folded
+MAX_SETUP, MAX_PATTERN, MAX_MISTAKE = 10, 20, 5  # lines after the fixed block; lines; cells
+SECTIONS = ("You will", "Setup", "A mistake to recognise", "What we measured", "In your own project", "Exercises")
+SECTIONS += ("Recap", "Where to go next", "Sources")  # in this order, among the lesson's own
+MENTION = re.compile(r"\b[Ll]essons?\s+((?:\d(?:\.\d+)?(?:\s+\(planned\))?(?:,\s+|\s+(?:and|or|to)\s+)?)+)")
 MAX_BYTES, MAX_SECONDS, MAX_MEMORY_MB = 300_000, 120, 3000
 MACHINE_PATH = r"(?<![\w./:])/(?:home|root|tmp|Users|work|content|mnt|opt|usr|var)/\S*|\b[A-Z]:\\+\w\S*"
 IN_SOURCE = {  # what no cell is to hold
@@ -63,7 +70,16 @@ class Page:
     @cached_property
     def prose(self) -> list[tuple[int, str]]:
         """The markdown cells: what they say in words."""
-        return [(i, _words(cell.source)) for i, cell in enumerate(self.nb.cells) if cell.cell_type == "markdown"]
+        return [(i, words(cell.source)) for i, cell in enumerate(self.nb.cells) if cell.cell_type == "markdown"]
+
+    @cached_property
+    def first_edition(self) -> bool:
+        return self.path in Course(self.project).first_edition
+
+    @cached_property
+    def sections(self) -> list[tuple[int, str]]:
+        """The headings of the second level, each with its cell."""
+        return [(i, title) for i, text in self.prose for title in re.findall(r"^## (.+?) *$", text, re.MULTILINE)]
 
     def tagged(self, tag: str) -> list[tuple[int, NotebookNode]]:
         return [(i, cell) for i, cell in self.code if tag in tags(cell)]
@@ -74,7 +90,8 @@ def lint(project: Project, path: Path) -> list[str]:
     page = Page(project, path, read(path))
     if not page.code:
         return [f"{path.name}:cell 1: there is no code cell: write the lesson"]
-    findings = [(cell, message) for rule in RULES for cell, message in rule(page)]
+    rules = RULES if page.first_edition else RULES + FORM
+    findings = [(cell, message) for rule in rules for cell, message in rule(page)]
     return [f"{path.name}:cell {cell + 1}: {message}" for cell, message in sorted(findings)]
 
 
@@ -86,16 +103,9 @@ def lint_plan(project: Project) -> list[str]:
             findings.append(f"{path.name}: number taken by {taken[number(path)]}: rename one of them")
         taken[number(path)] = path.name
     for theme, row in project.themes.items():
-        for wanted in set(row["notebooks"]) - set(project.planned):
-            findings.append(f"themes.toml: {theme} names notebook {wanted}, which no part holds: correct one")
+        for wanted in set(row["lessons"]) - set(project.planned):
+            findings.append(f"themes.toml: {theme} names lesson {wanted}, which no part holds: correct one")
     return findings
-
-
-def _words(source: str) -> str:
-    """Markdown without fenced code, code spans, formulas, link targets and HTML comments, line by line."""
-    source = re.sub(r"^(```|~~~).*?^\1.*?$", "", source, flags=re.DOTALL | re.MULTILINE)
-    source = re.sub(r"\$\$.*?\$\$|\$[^$\n]*\$|`[^`\n]*`", "", source, flags=re.DOTALL)
-    return re.sub(r"\]\([^)]*\)|<[^>]*>|https?://\S+", "]", source)
 
 
 def head(page: Page) -> Rule:
@@ -105,7 +115,7 @@ def head(page: Page) -> Rule:
         yield 0, "the file's number is not in the plan: name it as notebooks/themes.toml has it"
     elif page.path.resolve().parent != (page.project.folder / planned.folder).resolve():
         yield 0, f"the notebook is in the wrong folder: move it to notebooks/{planned.folder}"
-    first, title = page.nb.cells[0].source, f"# {page.path.stem[:2]} "
+    first, title = page.nb.cells[0].source, f"# {number(page.path)} "
     titles = [i for i, text in page.prose for _ in re.findall(r"^# ", text, re.MULTILINE)]
     if not first.startswith(title) or titles != [0]:
         yield 0, f'the title is missing or not the only one: begin cell 1 with "{title}The title"'
@@ -117,12 +127,26 @@ def head(page: Page) -> Rule:
         return
     if not re.search(r"\b(real|simulated|synthesised|none)\b", found["data"]):
         yield 0, "the facts line does not say whether the data is real: say real, simulated, synthesised or none"
-    listed, themes = found["themes"].split(", "), page.project.themes
-    for theme in set(listed) - set(themes):
-        yield 0, f"the facts line lists {theme}, which is no theme: choose from notebooks/themes.toml"
-    for theme, row in themes.items():
-        if number(page.path) in row["notebooks"] and theme not in listed:
-            yield 0, f"{theme} is planned for this notebook but not in its facts line: teach it, or change the plan"
+    existing = {number(path) for path in page.project.notebooks()} - {number(page.path)}
+    for text in found["before"].split(", ") if found["before"] != "nothing" else ():
+        if Number.of(text) not in existing:
+            yield 0, f"the facts line wants lesson {text} before this one, and there is none: name lessons that exist"
+
+
+def mentions(page: Page) -> Rule:
+    """Lessons are called by their numbers, and those that do not exist yet are called planned."""
+    existing = {number(path) for path in page.project.notebooks()}
+    for i, cell in enumerate(page.nb.cells):
+        for mention in MENTION.findall(cell.source):
+            for text, planned in re.findall(r"(\d(?:\.\d+)?)(\s+\(planned\))?", mention):
+                if Number.of(text) not in page.project.planned:
+                    yield i, f"there is no lesson {text}: correct the number"
+                elif Number.of(text) in existing and planned:
+                    yield i, f"lesson {text} exists: it is planned no longer"
+                elif Number.of(text) not in existing and not planned:
+                    yield i, f'lesson {text} does not exist yet: write "lesson {text} (planned)"'
+        for text in re.findall(r"\b[Ll]essons?\s+(\d\d)\b(?!\.\d)", cell.source):
+            yield i, f"lessons are numbered in pairs, as in 2.1: correct {text}"
 
 
 def measurements(page: Page) -> Rule:
@@ -133,7 +157,7 @@ def measurements(page: Page) -> Rule:
         return
     if measured.get("outputs", outputs_hash(page.nb)) != outputs_hash(page.nb):
         yield 0, "its outputs are not those that were stored: store it"
-    if "fingerprint" not in measured and page.path not in Course(page.project).first_edition:
+    if "fingerprint" not in measured and not page.first_edition:
         yield 0, "it has no fingerprint: store it"
     found = facts(page.nb)
     if found and found["minutes"] != minutes(measured["seconds"]):
@@ -155,8 +179,8 @@ def setup(page: Page) -> Rule:
     for i, cell in cells:
         if not cell.source.startswith(links.setup_block(page.project)):
             yield i, "the Setup cell does not begin as all do: run `make links`, or copy its head from another notebook"
-        if "mmkit.seed()" not in cell.source:
-            yield i, "the Setup cell does not take the seed: add SEED = mmkit.seed() and set it"
+        if not re.search(r"\b(?:lesson\.setup|mmkit\.seed)\(\)", cell.source):
+            yield i, "the Setup cell does not take the seed: add SEED = lesson.setup()"
     for i, cell in page.code:
         try:
             nodes = list(ast.walk(ast.parse(cell.source)))
@@ -210,9 +234,11 @@ def claims_hold(page: Page) -> Rule:
             yield i, "the cell does not end in claims.table(): end it so"
         if not rows:
             yield i, "no table of claims is stored: store it"
-        for text, _, _, verdict in rows:
-            if verdict != "holds":
-                yield i, f"the claim {text!r} does not hold: correct the text or the lesson"
+    for tag in MEASURED_CELLS:
+        for i, _ in page.tagged(tag):
+            for row in claims(page.nb, tag):
+                if not row["holds"]:
+                    yield i, f"the claim {row['text']!r} does not hold: correct the text or the lesson"
 
 
 def exercises(page: Page) -> Rule:
@@ -229,9 +255,17 @@ def exercises(page: Page) -> Rule:
         for tag, i, cell in cells:
             if tag in VERDICTS:
                 yield from ((i, message) for message in _faults_of_check(cell, n, *VERDICTS[tag]))
-    for i, cell in page.tagged("solution"):
-        if not cell.metadata.get("jupyter", {}).get("source_hidden"):
-            yield i, "the solution is in plain sight: collapse it (jupyter.source_hidden)"
+
+
+def folded(page: Page) -> Rule:
+    """What is folded is so in JupyterLab and on Colab, and its first line, which JupyterLab shows, gives nothing away."""
+    for tag in FOLDED:
+        for i, cell in page.tagged(tag):
+            hidden = cell.metadata.get("jupyter", {}).get("source_hidden")
+            if not hidden or cell.metadata.get("cellView") != "form":
+                yield i, 'the cell is in plain sight: give it the metadata jupyter.source_hidden and cellView "form"'
+            if not re.match(r"# @title \w", cell.source):
+                yield i, "the folded cell shows its first line: begin it with # @title and what it is"
 
 
 def _faults_of_check(cell: NotebookNode, n: int, verdict: str, wrong: str) -> Iterator[str]:
@@ -253,4 +287,80 @@ def prose(page: Page) -> Rule:
             return
 
 
-RULES = (head, measurements, setup, code, texts, claims_hold, exercises, prose)
+def sections(page: Page) -> Rule:
+    """The parts of a lesson, in order; the documents' mistakes where the plan has some for it."""
+    mistakes = [theme for theme, row in page.project.themes.items() if theme[0] == "E" and _planned_here(page, row)]
+    wanted = [name for name in SECTIONS if mistakes or name != "A mistake to recognise"]
+    found = [name for _, name in page.sections if name in SECTIONS]
+    if found != wanted:
+        missing = [name for name in wanted if name not in found] or ["their order"]
+        extra = [name for name in found if name not in wanted]
+        what = f"{', '.join(missing)}" if not extra else f"{', '.join(extra)}, which the plan gives no row for"
+        yield 0, f"the sections are not those of a lesson, in order: see to {what}"
+    starts = [*page.sections, (len(page.nb.cells), "")]
+    for (start, name), (end, _) in pairwise(starts):
+        within = [i for i, _ in page.code if start <= i < end]
+        if name == "A mistake to recognise" and len(within) > MAX_MISTAKE:
+            yield start, f"{len(within)} cells of code on the mistake: {MAX_MISTAKE} at most"
+        if name == "In your own project" and [i for i, _ in page.tagged("pattern")] != within:
+            yield start, "what a reader takes home is one cell, under this heading: tag it pattern"
+
+
+def _planned_here(page: Page, row: dict) -> bool:
+    return number(page.path) in row["lessons"]
+
+
+def limits(page: Page) -> Rule:
+    """What fits into the time of a lesson."""
+    apart = {"setup", "drawing", *EXERCISE, *FOLDED}
+    lines = sum(len(cell.source.splitlines()) for _, cell in page.code if not apart & set(tags(cell)))
+    count = sum(len(text.split()) for _, text in page.prose)
+    for number_of, most, what in ((count, MAX_WORDS, "words"), (lines, MAX_CODE, "lines of code")):
+        if number_of > most:
+            yield 0, f"{number_of:,} {what} of {most:,}: one idea a lesson; leave out, or make two of it"
+    if len(page.nb.cells) > MAX_CELLS:
+        yield 0, f"{len(page.nb.cells)} cells of {MAX_CELLS}: one idea a lesson; leave out, or make two of it"
+    if count < 8 * lines:
+        yield 0, f"{count:,} words for {lines} lines of code: explain more, or show less code (about ten a line)"
+    block = len(links.setup_block(page.project).splitlines())
+    for tag, most in (("setup", MAX_SETUP + block), ("pattern", MAX_PATTERN)):
+        for i, cell in page.tagged(tag):
+            if (own := len(cell.source.splitlines())) > most:
+                yield i, f"{own} lines in the cell tagged {tag}: {most} at most"
+    found = facts(page.nb)
+    if found and int(found["reading"]) != reading_minutes(page.nb):
+        yield 0, f"it takes {reading_minutes(page.nb)} minutes to read and try, the facts line says another: store it"
+
+
+def headlines(page: Page) -> Rule:
+    """Three to six claims in whole sentences, and nothing else in their cell; the further checks counted."""
+    rows = claims(page.nb)
+    for i, cell in page.tagged("claims"):
+        if rows and not 3 <= len(rows) <= 6:
+            yield i, f"{len(rows)} claims: have three to six, and put the others into the cell of further checks"
+        for row in rows:
+            if not re.fullmatch(r"[A-Z0-9“\"].*[.]", row["text"]):
+                yield i, f"the claim {row['text']!r} is no sentence: begin with a capital, end with a full stop"
+        for node in ast.parse(cell.source).body:
+            if not re.match(r"claims = Claims\(\)|claims\.(?:check|table)\(", ast.unparse(node)):
+                yield i, "the claims' cell computes: leave claims.check(…) and claims.table() in it alone"
+                break
+    for i, cell in page.tagged("more-checks"):
+        if not cell.source.rstrip().endswith(".count()"):
+            yield i, "the cell of further checks does not end in checks.count(): end it so"
+
+
+def figures(page: Page) -> Rule:
+    """A drawing, and for each figure a caption, which is its text alternative."""
+    if not page.tagged("drawing"):
+        yield 0, "the lesson has no drawing: show what is built with lesson.Drawing, in a cell tagged drawing"
+    for i, caption in captions(page.nb).items():
+        if not caption:
+            yield i, "the figure has no caption: begin the next cell with a true sentence in italics, *…*"
+        for output in page.nb.cells[i].outputs:
+            if caption and "data" in output and output.metadata.get("alt", caption) != caption:
+                yield i, "the figure's text alternative is not its caption: store it"
+
+
+RULES = (head, mentions, measurements, setup, code, texts, claims_hold, exercises, folded, prose)
+FORM = (sections, limits, headlines, figures)

@@ -17,6 +17,7 @@ FACTS = re.compile(
     re.MULTILINE,
 )
 FACTS_FORM = "*Under 1 minute to run · about 40 minutes to read and try · data: real · before this: 1.2, 1.5*"
+MEASURED_CELLS = ("claims", "more-checks")  # tags of the cells that make claims
 CLAIMS = "application/vnd.mmkit.claims+json"  # what mmkit.lesson.Claims shows, beside the table
 
 PAGE = """\
@@ -53,6 +54,34 @@ def title(nb: NotebookNode) -> str:
 
 def facts(nb: NotebookNode) -> re.Match | None:
     return FACTS.search(nb.cells[0].source) if nb.cells else None
+
+
+def words(source: str) -> str:
+    """Markdown without fenced code, code spans, formulas, link targets and HTML comments, line by line."""
+    source = re.sub(r"^(```|~~~).*?^\1.*?$", "", source, flags=re.DOTALL | re.MULTILINE)
+    source = re.sub(r"\$\$.*?\$\$|\$[^$\n]*\$|`[^`\n]*`", "", source, flags=re.DOTALL)
+    return re.sub(r"\]\([^)]*\)|<[^>]*>|https?://\S+", "]", source)
+
+
+def reading_minutes(nb: NotebookNode) -> int:
+    """To read and try: 200 words a minute, a minute a code cell, eight an exercise; in steps of five."""
+    count = sum(len(words(cell.source).split()) for cell in nb.cells if cell.cell_type == "markdown")
+    code = [tags(cell) for cell in nb.cells if cell.cell_type == "code"]
+    shown = sum(not {"exercise", "check", "solution", "more-checks", "drawing"} & set(tagged) for tagged in code)
+    exercises = sum("exercise" in tagged for tagged in code)
+    return 5 * round((count / 200 + shown + 8 * exercises) / 5)
+
+
+def captions(nb: NotebookNode) -> dict[int, str]:
+    """The caption of each figure, by its cell: the sentence in italics that begins the markdown below; "" if none."""
+    found = {}
+    for i, cell in enumerate(nb.cells):
+        data = [output.get("data", {}) for output in cell.get("outputs", [])]
+        if any(kind.startswith("image/") for one in data for kind in one):
+            below = nb.cells[i + 1].source if i + 1 < len(nb.cells) else ""
+            match = re.match(r"\*(?!\*)((?:[^*\n]|\n(?!\n)|\*\*)+)\*(?:\n\n|\n?\Z)", below)
+            found[i] = " ".join(match[1].split()) if match else ""
+    return found
 
 
 def claims(nb: NotebookNode, tag: str = "claims") -> list[dict]:
