@@ -258,7 +258,7 @@ def exercises(page: Page) -> Rule:
 
 
 def folded(page: Page) -> Rule:
-    """What is folded is so in JupyterLab and on Colab, and its first line, which JupyterLab shows, gives nothing away."""
+    """What is folded is so in JupyterLab and on Colab, and its first line, which shows, gives nothing away."""
     for tag in FOLDED:
         for i, cell in page.tagged(tag):
             hidden = cell.metadata.get("jupyter", {}).get("source_hidden")
@@ -340,7 +340,7 @@ def _planned_here(page: Page, row: dict) -> bool:
 def limits(page: Page) -> Rule:
     """What fits into the time of a lesson."""
     apart = {"setup", "drawing", *EXERCISE, *FOLDED}
-    lines = sum(len(cell.source.splitlines()) for _, cell in page.code if not apart & set(tags(cell)))
+    lines = sum(_lines(cell.source) for _, cell in page.code if not apart & set(tags(cell)))
     count = sum(len(text.split()) for _, text in page.prose)
     for number_of, most, what in ((count, MAX_WORDS, "words"), (lines, MAX_CODE, "lines of code")):
         if number_of > most:
@@ -349,14 +349,19 @@ def limits(page: Page) -> Rule:
         yield 0, f"{len(page.nb.cells)} cells of {MAX_CELLS}: one idea a lesson; leave out, or make two of it"
     if count < 8 * lines:
         yield 0, f"{count:,} words for {lines} lines of code: explain more, or show less code (about ten a line)"
-    block = len(links.setup_block(page.project).splitlines())
+    block = _lines(links.setup_block(page.project))
     for tag, most in (("setup", MAX_SETUP + block), ("pattern", MAX_PATTERN)):
         for i, cell in page.tagged(tag):
-            if (own := len(cell.source.splitlines())) > most:
-                yield i, f"{own} lines in the cell tagged {tag}: {most} at most"
+            if _lines(cell.source) > most:
+                yield i, f"{_lines(cell.source)} lines in the cell tagged {tag}: {most} at most"
     found = facts(page.nb)
     if found and int(found["reading"]) != reading_minutes(page.nb):
         yield 0, f"it takes {reading_minutes(page.nb)} minutes to read and try, the facts line says another: store it"
+
+
+def _lines(source: str) -> int:
+    """Lines of code, the empty ones not counted."""
+    return sum(bool(line.strip()) for line in source.splitlines())
 
 
 def headlines(page: Page) -> Rule:
@@ -384,9 +389,10 @@ def figures(page: Page) -> Rule:
     for i, caption in captions(page.nb).items():
         if not caption:
             yield i, "the figure has no caption: begin the next cell with a true sentence in italics, *…*"
-        for output in page.nb.cells[i].outputs:
-            if caption and "data" in output and output.metadata.get("alt", caption) != caption:
-                yield i, "the figure's text alternative is not its caption: store it"
+        for output in page.nb.cells[i].outputs if caption else ():
+            for kind in output.get("data", {}):
+                if kind.startswith("image/") and output.metadata.get(kind, {}).get("alt") != caption:
+                    yield i, "the figure's text alternative is not its caption: store it"
 
 
 RULES = (head, mentions, measurements, setup, code, texts, claims_hold, exercises, folded, paragraphs, prose)

@@ -109,7 +109,9 @@ class Project:
     @property
     def themes(self) -> dict[str, dict]:
         """The themes of the documents by id: in words, in which documents, and what lessons are to teach them."""
-        return {row["id"]: row | {"lessons": [Number.of(text) for text in row["lessons"]]} for row in self._plan["theme"]}
+        return {
+            row["id"]: row | {"lessons": [Number.of(text) for text in row["lessons"]]} for row in self._plan["theme"]
+        }
 
     @property
     def planned(self) -> dict[Number, Planned]:
