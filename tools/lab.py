@@ -5,6 +5,7 @@ with JupyterLab, may be killed at any time, and the next `make lab` goes on wher
 started.
 """
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -14,14 +15,12 @@ from pathlib import Path
 from nbtools.course import Course
 from nbtools.project import Problem, Project
 
-from mmkit.commands.background import LOG
+from mmkit.commands.background import LOG, at_work
 from mmkit.ground import settings
 
 SETTINGS = {  # of JupyterLab, for this start alone
     "ServerApp.root_dir": "{root}",  # so that links from a lesson to a data card or to CONTRIBUTING.md open
     "LabApp.default_url": "/lab/tree/{first}",
-    "LabApp.news_url": "None",  # else a beginner's first task is to say whether to get Jupyter's news
-    "LabApp.check_for_updates_class": "jupyterlab.handlers.announcements.NeverCheckForUpdate",
 }
 
 
@@ -43,26 +42,32 @@ def main(options: list[str]) -> int:
     try:
         return lab.wait()
     finally:
-        if data:
-            data.terminate()
+        if data and data.poll() is None:
+            os.killpg(data.pid, signal.SIGTERM)  # with the pip that it may have started
 
 
-def bring_all(root: Path) -> subprocess.Popen:
-    """Begins to bring all data, and says so."""
+def bring_all(root: Path) -> subprocess.Popen | None:
+    """Begins to bring all data, and says so; None if another `make lab` already does, or it cannot be written."""
     log = root / LOG
-    log.parent.mkdir(exist_ok=True)
-    with open(log, "w", encoding="utf-8") as file:
-        data = subprocess.Popen(
-            [sys.executable, "-m", "mmkit.commands.background"],
-            cwd=root,
-            stdin=subprocess.DEVNULL,
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            env=os.environ | {"TQDM_DISABLE": "1"},
-            start_new_session=True,  # Control-C in the terminal is JupyterLab's
-        )
-    print(f"The other lessons' data comes in the background: {LOG} and `python -m mmkit doctor` tell how far it is.")
-    return data
+    told = f"`tail {LOG}` and `.venv/bin/python -m mmkit doctor` tell how far it is."
+    print(f"The other lessons' data comes in the background: {told}", flush=True)
+    if at_work(log):
+        return None
+    try:
+        log.parent.mkdir(exist_ok=True)
+        with open(log, "w", encoding="utf-8") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)  # held as long as the process has the file, for `at_work`
+            return subprocess.Popen(
+                [sys.executable, "-m", "mmkit.commands.background"],
+                cwd=root,
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                env=os.environ | {"TQDM_DISABLE": "1"},
+                start_new_session=True,  # Control-C in the terminal is JupyterLab's
+            )
+    except OSError as error:
+        print(f"It does not: {log} cannot be written ({error.strerror}).", file=sys.stderr)
 
 
 if __name__ == "__main__":
