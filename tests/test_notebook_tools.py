@@ -15,7 +15,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from nbtools import author, links, overview, records
 from nbtools.course import USUAL_REFERENCE
-from nbtools.execute import execute, page
+from nbtools.execute import execute
 from nbtools.lint import lint
 from nbtools.project import ROOT, Number, Problem, Project, read, tags, write
 from PIL import Image
@@ -107,12 +107,6 @@ def test_run_changes_nothing_and_writes_a_page(course, capsys) -> None:
     assert (path.parent / "beside.txt").exists(), "a notebook runs in its own folder"
     assert "42" in (course.build / "html" / "1.03_clean_data.html").read_text(encoding="utf-8")
     assert "build/html/1.03_clean_data.html" in capsys.readouterr().out
-
-
-def test_a_page_shows_solutions_collapsed(lesson: Path) -> None:
-    html = page(read(lesson), "Data pipelines")
-    assert "<title>Data pipelines</title>" in html
-    assert html.count("<details><summary>Solution</summary>") == html.count("</details>") == 2
 
 
 @pytest.mark.slow

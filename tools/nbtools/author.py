@@ -26,7 +26,7 @@ MISTAKE = """
 #
 # Quote what a document says, run it, say why it fails, and put it right, in at most five cells.
 """
-NO_SOLUTION = "# This copy comes without the solution."
+NO_SOLUTION = "# @title This copy comes without the solution"
 
 
 def new(project: Project, name: str) -> Path:
@@ -81,7 +81,7 @@ def store(project: Project, path: Path) -> Measured:
         describe(nb.cells[i], caption)
     nb.metadata["mmkit"] = {
         "seconds": seconds,
-        "peak_memory_mb": round(measured.peak_memory_mb, -1),
+        "peak_memory_mb": round(measured.peak_memory_mb / 10) * 10,
         "outputs": outputs_hash(nb),
         "look": lesson.now.look,
         "fingerprint": lesson.now.parts,
@@ -185,8 +185,6 @@ def student_copy(nb: NotebookNode) -> NotebookNode:
     for cell in twin.cells:
         if "solution" in tags(cell):
             cell.source = NO_SOLUTION
-            cell.metadata.pop("jupyter", None)
-            cell.metadata.pop("cellView", None)
     return twin
 
 

@@ -12,23 +12,11 @@ from pathlib import Path
 import psutil
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
-from nbconvert import HTMLExporter
 from nbconvert.preprocessors import ClearOutputPreprocessor
 from nbformat import NotebookNode
 from tqdm import tqdm
 
 from nbtools.project import Problem
-
-# The page shows solutions collapsed, as JupyterLab does.
-TEMPLATE = """
-{%- extends 'lab/index.html.j2' -%}
-{%- block input_group -%}
-{%- if 'solution' in cell.metadata.get('tags', []) -%}
-<details><summary>Solution</summary>{{ super() }}</details>
-{%- else -%}{{ super() }}{%- endif -%}
-{%- endblock -%}
-"""
-
 
 @dataclass(frozen=True)
 class Measured:
@@ -93,9 +81,3 @@ def _peak_memory(done: threading.Event) -> int:
         with suppress(psutil.Error):  # one that has just ended
             peak = max(peak, sum(process.memory_info().rss for process in me.children(recursive=True)))
     return peak
-
-
-def page(nb: NotebookNode, title: str) -> str:
-    """The notebook as one HTML page."""
-    resources = {"metadata": {"name": title}}
-    return HTMLExporter(raw_template=TEMPLATE).from_notebook_node(nb, resources=resources)[0]

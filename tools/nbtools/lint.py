@@ -268,6 +268,33 @@ def folded(page: Page) -> Rule:
                 yield i, "the folded cell shows its first line: begin it with # @title and what it is"
 
 
+def paragraphs(page: Page) -> Rule:
+    """No line of a paragraph begins as a list, a heading or a quotation does, for then it is one."""
+    for i, cell in enumerate(page.nb.cells):
+        if cell.cell_type == "markdown":
+            for line in broken_lines(cell.source):
+                yield i, f"a line in a paragraph begins with {line[:12]!r}, which begins a list: break the line elsewhere"
+
+
+def broken_lines(source: str) -> list[str]:
+    """The lines of markdown that go on with a paragraph but begin as a list, a heading or a quotation does.
+
+    A list right after a line that ends in a colon is meant to be one.
+    """
+    plain = re.sub(r"^(```|~~~).*?^\1.*?$", "", source, flags=re.DOTALL | re.MULTILINE)
+    plain = re.sub(r"\$\$.*?\$\$", lambda match: re.sub(r"[^\n]", "x", match[0]), plain, flags=re.DOTALL)
+    broken = []
+    for block in re.split(r"\n\s*\n", plain):
+        kind = ""  # of the block: the sign that begins its items, or nothing for a paragraph
+        for before, line in pairwise(["", *block.splitlines()]):
+            sign = re.match(r"\s*([-+*>]|#{1,6}|1[.)])(?= \S)", line)
+            if before == "" or (sign and before.rstrip().endswith(":")):
+                kind = sign[1] if sign else ""
+            elif sign and sign[1] != kind and not re.match(r"\s*[#>|]", before):
+                broken.append(line.strip())
+    return broken
+
+
 def _faults_of_check(cell: NotebookNode, n: int, verdict: str, wrong: str) -> Iterator[str]:
     if "nbval-check-output" not in tags(cell):
         yield "its verdict is not tested: tag it nbval-check-output too"
@@ -368,5 +395,5 @@ def figures(page: Page) -> Rule:
                     yield i, "the figure's text alternative is not its caption: store it"
 
 
-RULES = (head, mentions, measurements, setup, code, texts, claims_hold, exercises, folded, prose)
+RULES = (head, mentions, measurements, setup, code, texts, claims_hold, exercises, folded, paragraphs, prose)
 FORM = (sections, limits, headlines, figures)
