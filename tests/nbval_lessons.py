@@ -10,6 +10,7 @@ Each cell is run a second time at once, since a reader may do that, if it is qui
 """
 
 import json
+import os
 import re
 import sys
 import tempfile
@@ -146,6 +147,10 @@ class Proof(pytest.Item):
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo) -> str:
         return str(excinfo.value)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    os.environ["MMKIT_STATIC"] = "1"  # kernels inherit it: figures without controls
 
 
 @pytest.hookimpl(tryfirst=True)

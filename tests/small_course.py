@@ -202,11 +202,11 @@ def make(root: Path) -> Path:
     }.items():
         (root / name).parent.mkdir(exist_ok=True)
         (root / name).write_text(text, encoding="utf-8")
-    nb = new_notebook(cells=[new_markdown_cell("# 04 A small lesson")])
+    nb = new_notebook(cells=[new_markdown_cell("# 2.4 A small lesson")])
     for count, (tag, source) in enumerate(CELLS, 1):
         metadata = {"tags": [tag] if tag else []}
         nb.cells.append(new_code_cell(source, metadata=metadata, execution_count=count))
-    path = root / "notebooks" / "2_multimodal" / "04_fusion.ipynb"
+    path = root / "notebooks" / "2_multimodal" / "2.04_fusion.ipynb"
     path.parent.mkdir(parents=True)
     nbformat.write(nb, path)
     return path

@@ -49,7 +49,7 @@ def add_cell(path: Path, source: str, tag: str = "") -> None:
 
 
 def list_first_edition(path: Path) -> None:
-    path.parents[1].joinpath("first_edition.txt").write_text("# of old\n04\n", encoding="utf-8")
+    path.parents[1].joinpath("first_edition.txt").write_text("# of old\n2.4\n", encoding="utf-8")
 
 
 # ---- which are stale ----------------------------------------------------------------------------------------------
@@ -59,14 +59,14 @@ def test_a_stored_lesson_is_fresh_until_what_it_depends_on_changes(course: Cours
     assert notebooks.main(["stale"], course.project) == 0 and capsys.readouterr().out == ""
     edit(course.project.root / "mmkit/layers/fusion.py", "SCALE = 2", "SCALE = 1 + 1")
     assert notebooks.main(["stale"], course.project) == 0
-    assert capsys.readouterr().out == "04_fusion: stale because `layers.fusion.SCALE` changed\n"
+    assert capsys.readouterr().out == "2.04_fusion: stale because `layers.fusion.SCALE` changed\n"
     assert Course(course.project).lesson(lesson).must_run
 
 
 def test_a_changed_look_is_reported_and_is_not_stale(course: Course, lesson: Path, capsys) -> None:
     edit(course.project.root / "mmkit/lesson/plots.py", '"*"', '"-"')
     assert notebooks.main(["stale"], course.project) == 0
-    assert capsys.readouterr().out == "04_fusion: not stale, but its plots or checks may look another way\n"
+    assert capsys.readouterr().out == "2.04_fusion: not stale, but its plots or checks may look another way\n"
     assert not Course(course.project).lesson(lesson).must_run
 
 
@@ -78,7 +78,7 @@ def test_a_lesson_of_the_first_edition_may_be_stale(course: Course, lesson: Path
     listed = Course(course.project).lesson(lesson)
     assert listed.stale and not listed.must_run
     assert notebooks.main(["stale"], course.project) == 0
-    assert capsys.readouterr().out == "04_fusion: stale because `cells` changed (first edition: it may be)\n"
+    assert capsys.readouterr().out == "2.04_fusion: stale because `cells` changed (first edition: it may be)\n"
 
 
 def test_a_lesson_that_was_never_stored_is_stale(course: Course, lesson: Path) -> None:
@@ -89,13 +89,13 @@ def test_a_lesson_that_was_never_stored_is_stale(course: Course, lesson: Path) -
 
 
 def test_a_first_edition_lesson_that_does_not_exist(course: Course, lesson: Path) -> None:
-    (course.project.folder / "first_edition.txt").write_text("07\n", encoding="utf-8")
-    with pytest.raises(Problem, match="first_edition.txt: no notebook 07: there are 04: take it off"):
+    (course.project.folder / "first_edition.txt").write_text("2.7\n", encoding="utf-8")
+    with pytest.raises(Problem, match="first_edition.txt: no lesson 2.7: there are 2.4: take it off"):
         course.lessons()
 
 
 def test_a_part(course: Course) -> None:
-    assert [one.path.stem for one in course.lessons("2")] == ["04_fusion"]
+    assert [one.path.stem for one in course.lessons("2")] == ["2.04_fusion"]
     for part in ("3", "0"):
         with pytest.raises(Problem, match=f"no part {part}"):
             course.lessons(part)
@@ -208,7 +208,7 @@ def test_store_refuses_a_run_that_is_not_the_defaults(
 ) -> None:
     before = lesson.read_bytes()
     monkeypatch.setenv(variable, "0")
-    assert notebooks.main(["store", "04"], course.project) == 1
+    assert notebooks.main(["store", "2.4"], course.project) == 1
     assert capsys.readouterr().err.startswith(f"{variable} is set") and lesson.read_bytes() == before
 
 
@@ -219,29 +219,31 @@ def test_store_wants_a_notebook(course: Course, capsys) -> None:
 
 @pytest.mark.slow
 def test_store_stale_goes_on_after_a_failure_and_then_where_it_stopped(course: Course, lesson: Path, capsys) -> None:
-    facts = "*Under 1 minute to run, about 40 minutes to read and try · data: none · themes: T05*"
+    facts = "*Under 1 minute to run · about 40 minutes to read and try · data: none · before this: nothing*"
     themes = (ROOT / "notebooks" / "themes.toml").read_text(encoding="utf-8")
     (course.project.folder / "themes.toml").write_text(themes, encoding="utf-8")
     nb = read(lesson)
     del nb.metadata["mmkit"]
     for number, source in (("05", "1 / 0"), ("06", "print('an output')"), ("04", "")):
         nb.cells = [
-            nbformat.v4.new_markdown_cell(f"# {number} A lesson\n\n{facts}"),
+            nbformat.v4.new_markdown_cell(f"# 2.{int(number)} A lesson\n\n{facts}"),
             new_code_cell(source or "print(4)"),
         ]
-        write(nb, lesson.with_name(f"{number}_fusion.ipynb"))
-    (course.project.root / "pyproject.toml").write_text('[project.urls]\nRepository = "https://github.com/a/b"\n')
-    assert notebooks.main(["store", "04"], course.project) == 0
+        write(nb, lesson.with_name(f"2.{number}_fusion.ipynb"))
+    (course.project.root / "pyproject.toml").write_text(
+        '[project.urls]\nRepository = "https://github.com/a/b"\n[tool.mmkit]\nversion-of-links = "main"\n'
+    )
+    assert notebooks.main(["store", "2.4"], course.project) == 0
     capsys.readouterr()
     assert notebooks.main(["store", "--stale"], course.project) == 1
     out, err = capsys.readouterr()
-    assert "05_fusion.ipynb: cell 2 fails: ZeroDivisionError" in err
-    assert "06_fusion: " in out and "04_fusion: " not in out, "what is fresh is not stored again"
-    stored = read(lesson.with_name("06_fusion.ipynb"))
+    assert "2.05_fusion.ipynb: cell 2 fails: ZeroDivisionError" in err
+    assert "2.06_fusion: " in out and "2.04_fusion: " not in out, "what is fresh is not stored again"
+    stored = read(lesson.with_name("2.06_fusion.ipynb"))
     assert stored.metadata.mmkit.outputs == outputs_hash(stored)
     assert isinstance(stored.metadata.mmkit.seconds, int) and len(stored.metadata.mmkit.look) == 10
-    assert not Course(course.project).lesson(lesson.with_name("06_fusion.ipynb")).stale
-    assert Course(course.project).lesson(lesson.with_name("05_fusion.ipynb")).stale
+    assert not Course(course.project).lesson(lesson.with_name("2.06_fusion.ipynb")).stale
+    assert Course(course.project).lesson(lesson.with_name("2.05_fusion.ipynb")).stale
 
 
 # ---- what a lesson's test proves ----------------------------------------------------------------------------------
@@ -300,6 +302,6 @@ def test_a_failing_claim_of_the_first_edition_is_reported(lesson: Path) -> None:
 def test_a_lesson_that_does_not_fit_is_not_begun_and_is_listed(lesson: Path) -> None:
     enough, reference = 60 * BESIDE * 2 + 20, f"--reference={2 * USUAL_REFERENCE}"
     said = report_of(lesson, f"--until={time.time() + enough - 60}", reference)
-    assert "1 lessons did not fit into the time: 04_fusion" in said and " passed" not in said.splitlines()[-1]
+    assert "1 lessons did not fit into the time: 2.04_fusion" in said and " passed" not in said.splitlines()[-1]
     said = report_of(lesson, f"--until={time.time() + enough}", reference)
     assert "did not fit" not in said and " passed" in said.splitlines()[-1]

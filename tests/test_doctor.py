@@ -1,5 +1,6 @@
 """The doctor says each fault in one line with its remedy, and its exit status says whether a lesson would stop."""
 
+import fcntl
 import json
 import shutil
 import subprocess
@@ -9,7 +10,7 @@ from importlib import metadata
 
 import pytest
 
-from mmkit.commands import doctor
+from mmkit.commands import background, doctor
 from mmkit.ground import settings, sources
 
 
@@ -206,7 +207,9 @@ def test_who_has_the_data_needs_no_room_for_it(monkeypatch, empty_cache):
     prepare(empty_cache)
     monkeypatch.setattr(sources, "is_fetched", lambda name: True)
     monkeypatch.setattr(tempfile, "TemporaryFile", fail_to_write)
-    assert only(doctor._cache(), doctor.NOTE)
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: shutil._ntuple_diskusage(10**12, 10**12, 10**8))
+    findings = doctor._cache()
+    assert [finding.state for finding in findings] == [doctor.RIGHT] * 2 and "only be read" in findings[0].text
 
 
 def test_a_cache_in_good_order(empty_cache):
@@ -238,6 +241,23 @@ def test_all_data(monkeypatch, empty_cache):
     prepare(empty_cache)
     prepare(empty_cache, "av_digits/small")
     assert [finding.state for finding in doctor._data()] == [doctor.RIGHT, doctor.RIGHT]
+
+
+def test_data_that_comes_in_the_background(monkeypatch, tmp_path, empty_cache):
+    monkeypatch.setattr(settings, "checkout", lambda: tmp_path)
+    (tmp_path / "build").mkdir()
+    (tmp_path / "data").mkdir()
+    monkeypatch.setattr(sources, "names", lambda: ["mnist-5k", "espeak", "openmoji"])
+    monkeypatch.setattr(sources, "is_fetched", lambda name: name == "espeak")
+    log = tmp_path / background.LOG
+    assert doctor._background() == []
+    with open(log, "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert "1 of 3 sources" in only(doctor._background(), doctor.RIGHT).text
+    assert doctor._background() == []
+    log.write_text("fetched 1 of 3: espeak\nstopped: openmoji: pip cannot reach its package index\n")
+    finding = only(doctor._background(), doctor.NOTE)
+    assert "cannot reach its package index" in finding.text and "make data" in finding.remedy
 
 
 def right():

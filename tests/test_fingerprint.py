@@ -28,7 +28,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def prints(root: Path) -> fingerprint.Fingerprint:
-    path = root / "notebooks" / "2_multimodal" / "04_fusion.ipynb"
+    path = root / "notebooks" / "2_multimodal" / "2.04_fusion.ipynb"
     return Kit(root).fingerprint(json.loads(path.read_text(encoding="utf-8")))
 
 
@@ -105,7 +105,10 @@ FRESH = {
     "what a source's row says in words": swap("data/sources.toml", 'holds = "digits"', 'holds = "figures"'),
     "a pin of what it does not import": swap("requirements.lock", "pandas==2.0", "pandas==2.1"),
     "a pin of what only shows": swap("requirements.lock", "3.11.2", "3.11.3"),
-    "the file's name": lambda root: next(root.rglob("*.ipynb")).rename(root / "notebooks/2_multimodal/04_fusion.ipynb"),
+    "the file's name": lambda root: next(root.rglob("*.ipynb")).rename(
+        root / "notebooks/2_multimodal/2.09_fusion.ipynb"
+    ),
+    "a drawing": cells(lambda nb: nb.cells.append(new_code_cell("plots.draw(3)", metadata={"tags": ["drawing"]}))),
     "markdown": cells(lambda nb: nb.cells.insert(0, new_markdown_cell("# Words"))),
     "the Setup's fixed block": source(1, "the kit", "git+https://example.org/kit"),
     "quiet imports": swap("mmkit/ground/quiet.py", "    yield", "    print(1)\n    yield"),
@@ -283,10 +286,8 @@ def test_the_kit_holds_what_the_tools_look_for() -> None:
 
 
 def test_what_a_lesson_of_the_course_depends_on() -> None:
-    parts = {path.stem[:2]: Course(Project()).lesson(path).now.parts for path in Project().notebooks()[4:6]}
-    digits, text = parts["04"], parts["05"]
+    digits, text = (Course(Project()).lesson(Project().find(name)).now.parts for name in ("2.1", "2.2"))
     for name in (
-        "layers.conv_lstm.ConvLSTMFusion",
         "layers.base.FusionLayer",
         "source espeak",
         "package tensorflow-datasets",
@@ -295,7 +296,7 @@ def test_what_a_lesson_of_the_course_depends_on() -> None:
     assert not [name for name in digits if re.search("watch.builder|plots|quiet|minilm|exercises", name)]
     assert {"pretrained.minilm", "source minilm", "package keras-hub", "source food-reviews"} <= set(text)
     assert "source espeak" not in text
-    held = Course(Project()).lesson(Project().find("04")).now.definitions
+    held = Course(Project()).lesson(Project().find("2.1")).now.definitions
     assert {("mmkit.lesson.plots", "use_style"), ("mmkit.lesson.exercises", "grade")} <= held, "those are of the look"
 
 

@@ -10,6 +10,7 @@ import nbformat
 import pytest
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from nbtools import overview
 from nbtools.lint import lint, lint_plan
 from nbtools.project import ROOT, Problem, read, replace, tags
 
@@ -72,9 +73,27 @@ def no_outputs(nb: NotebookNode) -> None:
             cell.outputs, cell.execution_count = [], None
 
 
-def failing_claim(nb: NotebookNode) -> None:
-    table = tagged(nb, "claims").outputs[0].data
-    table["text/html"] = table["text/html"].replace("holds", "FAILS")
+def claimed(**fields: object) -> Callable[[NotebookNode], None]:
+    """The lesson with its first claim changed."""
+
+    def change(nb: NotebookNode) -> None:
+        tagged(nb, "claims").outputs[0].data[overview.CLAIMS][0].update(fields)
+
+    return change
+
+
+def figure(below: str, alt: str = "") -> Callable[[NotebookNode], None]:
+    """The lesson with a figure, and with this text below it."""
+
+    def change(nb: NotebookNode) -> None:
+        code("draw()", new_output("display_data", PNG, metadata={"image/png": {"alt": alt}} if alt else {}))(nb)
+        cell_with(nb, "You see it.").source = below
+
+    return change
+
+
+def longer(count: int) -> Callable[[NotebookNode], None]:
+    return prose("word " * count)
 
 
 def untagged(tag: str) -> Callable[[NotebookNode], None]:
@@ -82,15 +101,21 @@ def untagged(tag: str) -> Callable[[NotebookNode], None]:
 
 
 BAD = {
-    "no title": (swap("# 03 Data", "Data"), "the title is missing"),
+    "no title": (swap("# 1.3 Clean", "Clean"), "the title is missing"),
     "two titles": (prose("# Another title"), "the title is missing or not the only one"),
-    "another number": (swap("# 03 Data", "# 04 Data"), 'begin cell 1 with "# 03'),
-    "button to another notebook": (swap("03_data_pipelines.ipynb)\n", "01_x.ipynb)\n"), "the two buttons"),
+    "another number": (swap("# 1.3 Clean", "# 1.4 Clean"), 'begin cell 1 with "# 1.3'),
+    "button to another notebook": (swap("1.03_clean_data.ipynb)\n", "1.01_x.ipynb)\n"), "the two buttons"),
     "button to another repository": (swap("//github.com/mmkit-course", "//github.com/someone"), "the two buttons"),
-    "no facts": (swap("about 40 minutes to read", "long"), "the facts line is missing"),
+    "no facts": (swap("minutes to read and try", "long"), "the facts line is missing"),
     "what data?": (swap("data: none", "data: some"), "whether the data is real"),
-    "unknown theme": (swap("themes: T05", "themes: T99, T05"), "T99, which is no theme"),
-    "planned theme": (swap("T05, T06", "T05"), "T06 is planned"),
+    "after a lesson that is not there": (swap("before this: nothing", "before this: 1.2"), "wants lesson 1.2 before"),
+    "after itself": (swap("before this: nothing", "before this: 1.3"), "wants lesson 1.3 before"),
+    "a lesson that is planned": (prose("See lesson 2.4."), 'write "lesson 2.4 (planned)"'),
+    "one of several that is planned": (prose("See lessons 1.3 and 2.4."), 'write "lesson 2.4 (planned)"'),
+    "planned no longer": (prose("See lesson 1.3 (planned)."), "lesson 1.3 exists"),
+    "no such lesson": (prose("See lesson\n4.77."), "there is no lesson 4.77"),
+    "a number of old": (prose("See lesson 04."), "in pairs, as in 2.1: correct 04"),
+    "a number of old, in code": (code("print()  # as in lesson 12"), "in pairs, as in 2.1: correct 12"),
     "stale minutes": (swap("Under 1 minute", "About 2 minutes"), "the measurement"),
     "not measured": (lambda nb: nb.metadata.pop("mmkit"), "were not measured"),
     "no fingerprint": (lambda nb: nb.metadata.mmkit.pop("fingerprint"), "it has no fingerprint"),
@@ -100,7 +125,7 @@ BAD = {
     "no setup": (untagged("setup"), "Setup cell: tag it"),
     "two setups": (code("extra = 1", tag="setup"), "Setup cell: tag it"),
     "setup without the kit": (swap("import subprocess\n", ""), "does not begin as all do"),
-    "no seed": (swap("SEED = mmkit.seed()", "SEED = 3"), "does not take the seed"),
+    "no seed": (swap("SEED = lesson.setup()", "SEED = 3"), "does not take the seed"),
     "late import": (code("import json"), "an import outside"),
     "late import in a function": (
         code("def load():\n    from json import loads\n    return loads"),
@@ -138,7 +163,7 @@ BAD = {
     "no claims": (untagged("claims"), "the claims have no place"),
     "claims without table": (swap("\nclaims.table()", ""), "does not end in claims.table()"),
     "no stored table": (outputs("claims"), "no table of claims"),
-    "failing claim": (failing_claim, "does not hold"),
+    "failing claim": (claimed(holds=False), "does not hold"),
     "one exercise": (swap("### Exercise 2: the worst coin", "The worst coin"), "are not numbered"),
     "exercise without solution": (untagged("solution"), "exercise 1 is incomplete"),
     "verdict not compared": (untagged("nbval-check-output"), "its verdict is not tested"),
@@ -154,6 +179,28 @@ BAD = {
         'does not print "Right." alone',
     ),
     "solution in sight": (lambda nb: tagged(nb, "solution").metadata.pop("jupyter"), "in plain sight"),
+    "solution in sight on Colab": (lambda nb: tagged(nb, "solution").metadata.pop("cellView"), "in plain sight"),
+    "solution that shows when folded": (swap("# @title Solution of exercise 1\n", ""), "shows its first line"),
+    "checks in sight": (code("# @title Checks\nchecks.count()", tag="more-checks"), "in plain sight"),
+    "no project": (swap("## In your own project", "### A pattern"), "see to In your own project"),
+    "sections in another order": (swap("## Recap", "## Sources\n\n## Recap"), "see to their order"),
+    "mistake without a row": (prose("## A mistake to recognise"), "which the plan gives no row for"),
+    "no pattern": (untagged("pattern"), "tag it pattern"),
+    "long pattern": (swap('model.save("coin', "print()\n" * 20 + 'model.save("coin'), "in the cell tagged pattern"),
+    "long setup": (swap("SEED =", "print()\n" * 10 + "SEED ="), "in the cell tagged setup"),
+    "too many words": (longer(2501), "words of 2,500"),
+    "too much code": (lambda nb: [code("print()\n" * 25)(nb) for _ in range(11)], "lines of code of 250"),
+    "too many cells": (lambda nb: [prose("Word.")(nb) for _ in range(40)], "cells of 60"),
+    "more code than words": (lambda nb: [code("print()\n" * 25)(nb) for _ in range(3)], "explain more"),
+    "another time to read": (longer(1200), "minutes to read and try, the facts line says another"),
+    "two claims": (lambda nb: tagged(nb, "claims").outputs[0].data[overview.CLAIMS].pop(), "2 claims: have three"),
+    "claim without a verb": (claimed(text="gain, low end"), "is no sentence"),
+    "claims that compute": (swap("claims = Claims()", "claims, more = Claims(), 3"), "the claims' cell computes"),
+    "checks without a count": (code("checks = Claims()", tag="more-checks"), "does not end in checks.count()"),
+    "no drawing": (untagged("drawing"), "no drawing"),
+    "figure without a caption": (figure("See the picture."), "no caption"),
+    "figure with a word in italics": (figure("*See* the picture."), "no caption"),
+    "figure with another alternative": (figure("*It rises.*", alt="It falls."), "is not its caption"),
     "exercise elsewhere": (code("stub = 1", tag="exercise"), "before the first exercise"),
     "typed accuracy": (prose("The model reaches 0.93 on the test set."), "'0.93' looks measured"),
     "typed percentage": (prose("It wins by 8.5 % here."), "looks measured"),
@@ -178,7 +225,7 @@ def test_the_linter_rejects(name: str, course, lesson: Path) -> None:
     change, message = BAD[name]
     findings = findings_of(course, lesson, change)
     assert any(message in finding for finding in findings), findings
-    assert all(finding.startswith("03_data_pipelines.ipynb:cell ") and finding.count(": ") >= 2 for finding in findings)
+    assert all(finding.startswith("1.03_clean_data.ipynb:cell ") and finding.count(": ") >= 2 for finding in findings)
 
 
 @pytest.mark.parametrize(
@@ -187,6 +234,7 @@ def test_the_linter_rejects(name: str, course, lesson: Path) -> None:
         "In $[0.25, 0.75]$ and `0.93`, on Python 3.11 and Keras 3.13, section 4.2, $$0.5 x$$",
         "```python\nrate = 0.93\n# Comment\n```",
         "See [the map](../README.md), [there](https://x.org/home/0.93) and doi 10.1109/5.726791.",
+        "See lessons 1.3 and 2.4 (planned), and lesson 0 (planned): a lesson 3 times as long.",
         "Between 0 and 1, 28 × 28 pixels, 10 classes, 1,000 images, and/or.",
     ],
 )
@@ -196,7 +244,10 @@ def test_the_linter_lets_harmless_prose_pass(harmless: str, course, lesson: Path
 
 
 def test_the_linter_rejects_a_wrong_place(course, lesson: Path) -> None:
-    for name, message in (("2_multimodal/03_x.ipynb", "wrong folder"), ("1_foundations/77_x.ipynb", "not in the plan")):
+    for name, message in (
+        ("2_multimodal/1.03_x.ipynb", "wrong folder"),
+        ("1_foundations/1.77_x.ipynb", "not in the plan"),
+    ):
         path = course.folder / name
         replace(path, lesson.read_text(encoding="utf-8"))
         assert any(message in finding for finding in lint(course, path))
@@ -205,10 +256,10 @@ def test_the_linter_rejects_a_wrong_place(course, lesson: Path) -> None:
 
 def test_the_first_edition_may_lack_fingerprints_and_lists_lessons_that_exist(course, lesson: Path) -> None:
     listed = course.folder / "first_edition.txt"
-    listed.write_text("# of old\n03\n", encoding="utf-8")
+    listed.write_text("# of old\n1.3\n", encoding="utf-8")
     assert findings_of(course, lesson, lambda nb: nb.metadata.mmkit.pop("fingerprint")) == []
-    listed.write_text("03\n44\n", encoding="utf-8")
-    with pytest.raises(Problem, match="^first_edition.txt: no notebook 44: there are 03: take it off the list$"):
+    listed.write_text("1.3\n4.4\n", encoding="utf-8")
+    with pytest.raises(Problem, match="^first_edition.txt: no lesson 4.4: there are 1.3: take it off the list$"):
         lint(course, lesson)
 
 

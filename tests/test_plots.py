@@ -90,3 +90,28 @@ def test_confusion():
 def test_confusion_refuses(shape):
     with pytest.raises(ValueError, match="confusion wants a square matrix"):
         plots.confusion(np.zeros(shape), ["a", "b"], title="x")
+
+
+HISTORY = {"loss": [3.0, 1.0, 0.5], "val_loss": [3.1, 1.5, 1.9], "accuracy": [0.1, 0.6, 0.9]}
+
+
+def test_training_draws_both_curves_and_marks_the_best_epoch():
+    loss, accuracy = plots.training(HISTORY, title="late fusion")
+    training, validation, best = loss.get_lines()
+    assert list(training.get_ydata()) == HISTORY["loss"] and list(validation.get_ydata()) == HISTORY["val_loss"]
+    assert list(training.get_xdata()) == [1, 2, 3] and list(best.get_xdata()) == [2, 2]
+    assert loss.get_title() == "late fusion" and loss.get_xlabel() == "epoch"
+    assert training.get_linestyle() != validation.get_linestyle(), "to be told apart in grey"
+    assert [len(ax.get_lines()) for ax in (loss, accuracy)] == [3, 2] and accuracy.get_ylabel() == "accuracy"
+
+
+def test_training_takes_what_fit_returns_and_axes_of_its_own():
+    class Fitted:
+        history = HISTORY
+
+    _, mine = plt.subplots(1, 2)
+    assert list(plots.training(Fitted(), axes=mine)) == list(mine)
+    assert len(plots.training(HISTORY, metric="auc")) == 1
+    for empty in ({}, {"loss": []}, {"val_loss": [1.0]}):
+        with pytest.raises(ValueError, match="wants a history with a loss"):
+            plots.training(empty)

@@ -37,6 +37,7 @@ def test_set(monkeypatch):
         ("MMKIT_SEED", ["abc", "1.5", "-1", "", "4294967296", "²"], settings.seed),
         ("MMKIT_PROFILE", ["big", "", "Small"], settings.profile),
         ("MMKIT_OFFLINE", ["yes", "2"], settings.offline),
+        ("MMKIT_STATIC", ["yes", "2"], settings.static),
     ],
 )
 def test_set_wrongly(monkeypatch, variable, values, read):
@@ -82,3 +83,13 @@ def test_quiet_imports_tell_all_if_an_import_fails():
 def test_importing_the_kit_is_light():
     child = run("import sys, mmkit; print([name for name in ('tensorflow', 'keras', 'numpy') if name in sys.modules])")
     assert child.stdout == "[]\n", child.stderr
+
+
+def test_long_trains_longer_on_the_same_data(monkeypatch):
+    assert mmkit.data_profile() == "small"
+    monkeypatch.setenv("MMKIT_PROFILE", "long")
+    assert mmkit.by_profile(small=1, long=4, full=9) == 4 and mmkit.data_profile() == "small"
+    monkeypatch.setenv("MMKIT_PROFILE", "full")
+    assert mmkit.data_profile() == "full"
+    with pytest.raises(TypeError, match="long"):
+        mmkit.by_profile(small=1, full=2)

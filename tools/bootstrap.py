@@ -12,11 +12,14 @@ does no harm; of two started at once, the second waits for the first. (Python 3.
 """
 
 import hashlib
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import threading
+import time
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -73,13 +76,14 @@ def set_up(name, extras=()):
             if lacks == "packages":
                 make(venv, locks)
             if lacks == "kit":
-                install_locked(venv, chosen(), "--no-deps")  # pyproject.toml may share them out otherwise
+                install_locked(venv, chosen())  # pyproject.toml may share them out otherwise
             if lacks and not name:
                 # What builds the kit is among the packages, so this needs no network.
-                install(venv, "--no-index", "--no-deps", "--no-build-isolation", "--editable", str(ROOT))
-                write_stamp(venv, *read_stamp(venv)[:3], digest(PROJECT))
+                run([pip(venv, "--no-index", "--no-deps", "--no-build-isolation", "--editable", str(ROOT))])
+                write_jupyter(venv)
+                write_stamp(venv, *read_stamp(venv)[:3], kit(venv))
             for extra in extras:
-                install_locked(venv, chosen(extra), "--no-deps", "--quiet")
+                install_locked(venv, chosen(extra))
     except OSError as error:
         what = f"{error.filename or venv} ({error.strerror})"
         raise SetupError(f"cannot write {what}: make the folder writable or free space, then try again") from None
@@ -92,7 +96,7 @@ def missing(venv, locks):
         return "packages"
     if "PYTHON" in os.environ and made_from[2] != PYTHON:  # which Python matters to those who name one
         return "packages"
-    return "kit" if venv.name == ".venv" and made_from[3:] != [digest(PROJECT)] else ""
+    return "kit" if venv.name == ".venv" and made_from[3:] != [kit(venv)] else ""
 
 
 def read_stamp(venv):
@@ -109,6 +113,29 @@ def packages(venv, locks):
 
 def digest(path):
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def kit(venv):
+    """A digest of what the kit's part of .venv is made from: the kit itself is in the checkout, and not copied."""
+    return hashlib.sha256(PROJECT.read_bytes() + json.dumps(jupyter(venv)).encode()).hexdigest()
+
+
+def jupyter(venv):
+    """What differs from Jupyter's own files: the lessons' kernel, whose name says in a list of kernels which one has
+    the kit; and a JupyterLab that does not first of all ask whether it may fetch news."""
+    start = [str(venv / "bin" / "python"), str(ROOT / "tools" / "kernel.py"), "-f", "{connection_file}"]
+    return {
+        "kernels/python3/kernel.json": {"argv": start, "display_name": "Python 3 (mmkit)"},
+        "lab/settings/overrides.json": {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false"}},
+    }
+
+
+def write_jupyter(venv):
+    for name, changes in jupyter(venv).items():
+        path = venv / "share" / "jupyter" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        old = json.loads(path.read_text()) if path.exists() else {}
+        path.write_text(json.dumps(dict(old, **changes), indent=1))
 
 
 def check_python():
@@ -158,10 +185,10 @@ def make(venv, locks):
     print(f"Making {venv} with Python {PYTHON}: one to three minutes, longer on a slow network.", flush=True)
     venv.mkdir()
     write_stamp(venv, "unfinished")
-    command(sys.executable, "-m", "venv", str(venv))
+    run([[sys.executable, "-m", "venv", str(venv)]])
     install_locked(venv, chosen() if venv.name == ".venv" else locks[0].read_text())
     for loose in locks[1:]:
-        install(venv, "-r", str(loose))
+        run([pip(venv, "-r", str(loose))], Progress(venv, 0))
     write_stamp(venv, *packages(venv, locks), PYTHON)
 
 
@@ -194,27 +221,111 @@ def chosen(extra=None):
     return "".join(entry for name, _, entry in entries if name in wanted)
 
 
-def install_locked(venv, text, *options):
-    (venv / "requirements.txt").write_text(text, encoding="utf-8")
-    install(venv, "--require-hashes", "-r", str(venv / "requirements.txt"), *options)
+def install_locked(venv, text):
+    """Installs what the lock entries in `text` name. A lock is complete, so nothing is worked out any more, and two
+    pips share the work: one takes TensorFlow, which is as large as all else."""
+    entries = re.split(r"^(?=\w)", text, flags=re.MULTILINE)[1:]
+    first = [entry for entry in entries if entry.startswith("pip==")]  # no pip may replace another that is at work
+    large = [entry for entry in entries if entry.startswith("tensorflow==")]
+    rest = [entry for entry in entries if entry not in first + large]
+    for turn in ([first], [large, rest]):
+        commands = []
+        for number, share in enumerate(filter(None, turn)):
+            listed = venv / "requirements-{}.txt".format(number)
+            listed.write_text("".join(share), encoding="utf-8")
+            commands.append(pip(venv, "--require-hashes", "--no-deps", "-r", str(listed)))
+        run(commands, Progress(venv, len(entries)))
 
 
-def install(venv, *words):
-    # -I: whatever PYTHONPATH says, it is this environment's pip, and it sees this environment alone.
-    pip = [str(venv / "bin" / "python"), "-I", "-m", "pip", "install", "--disable-pip-version-check", "--retries=2"]
-    command(*pip, *([] if sys.stdout.isatty() else ["--quiet"]), *words)
+def pip(venv, *words):
+    # -I: whatever PYTHONPATH says, it is this environment's pip, and it sees this environment alone. What it installs is
+    # compiled when it is first imported: most of it never is.
+    start = [str(venv / "bin" / "python"), "-I", "-m", "pip", "install", "--disable-pip-version-check", "--retries=2"]
+    return start + ["--no-compile", "--progress-bar=off"] + list(words)
 
 
-def command(*words):
-    # The child holds our turn too (close_fds): if we are killed and it is not, the next set-up waits for its end.
-    how = {"cwd": str(ROOT), "env": dict(os.environ, PIP_USER="0"), "close_fds": False}
-    done = subprocess.run(words, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, **how)
-    if done.returncode:
-        remedy = [text for sign, text in REMEDIES.items() if sign in done.stderr]
-        lines = (
-            [line for line in done.stderr.splitlines() if "ERROR" in line] or done.stderr.splitlines() or ["nothing"]
-        )
-        raise SetupError(remedy[0] if remedy else f"`{' '.join(words)}` failed: {lines[-1]}")
+class Progress:
+    """Says how many of `total` packages are in an environment: in one line on a terminal, else every ten seconds."""
+
+    def __init__(self, venv, total):
+        self.venv, self.total = venv, total
+        self.terminal = sys.stdout.isatty()
+        self.start, self.told, self.before, self.length = time.time(), time.time(), self.count(), 0
+        self.fetched, self.now = 0, ""
+
+    def count(self):
+        return len(list(self.venv.glob("lib/*/site-packages/*.dist-info")))
+
+    def hear(self, line):
+        """Takes note of a line that a pip says."""
+        found = re.match(r"\s*(Downloading|Using cached) (\S+?)-\d\S* (\(.*\))", line)
+        if line.startswith("Collecting "):
+            self.fetched += 1
+        elif found:
+            self.now = ": {} {}".format(found.group(2), found.group(3))
+        elif line.startswith("Installing collected"):
+            self.now = ""
+
+    def tell(self):
+        if time.time() - self.told < (0.5 if self.terminal else 10):
+            return
+        self.told = time.time()
+        there = max(0, self.count() - self.before)
+        of = "{} of {}".format(self.fetched, self.total) if self.total else str(self.fetched)
+        line = "  {:3.0f} s: {} packages fetched, {} installed{}".format(self.told - self.start, of, there, self.now)
+        print("\r" + line.ljust(self.length) if self.terminal else line, end="" if self.terminal else "\n", flush=True)
+        self.length = len(line)
+
+    def end(self):
+        if self.terminal and self.length:
+            print("\r" + " " * self.length, end="\r", flush=True)
+
+
+def run(commands, progress=None):
+    """Runs the commands at once, and ends all when one fails."""
+    # The children hold our turn too (close_fds): if we are killed and they are not, the next set-up waits for their end.
+    how = {"cwd": str(ROOT), "env": dict(os.environ, PIP_USER="0"), "close_fds": False, "stdin": subprocess.DEVNULL}
+    how.update(stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True)
+    running = [subprocess.Popen(words, **how) for words in commands]
+    complaints = ["" for _ in running]
+
+    def listen(number, process):
+        for line in process.stdout:
+            if progress:
+                progress.hear(line)
+
+    def collect(number, process):
+        complaints[number] = process.stderr.read()
+
+    ears = [
+        threading.Thread(target=ear, args=(number, process), daemon=True)
+        for number, process in enumerate(running)
+        for ear in (listen, collect)
+    ]
+    try:
+        for ear in ears:
+            ear.start()
+        while any(process.poll() is None for process in running) and not any(process.poll() for process in running):
+            time.sleep(0.1)
+            if progress:
+                progress.tell()
+    finally:
+        for process in running:
+            if process.poll() is None:
+                process.terminate()
+        for process in running:
+            process.wait()
+        for ear in ears:
+            ear.join()
+        if progress:
+            progress.end()
+    for words, process, said in zip(commands, running, complaints):
+        if process.returncode > 0:
+            remedy = [text for sign, text in REMEDIES.items() if sign in said]
+            lines = [line for line in said.splitlines() if "ERROR" in line] or said.splitlines() or ["nothing"]
+            raise SetupError(remedy[0] if remedy else f"`{' '.join(words)}` failed: {lines[-1]}")
+    if any(process.returncode for process in running):
+        raise SetupError("pip was ended from outside: try again")
 
 
 if __name__ == "__main__":

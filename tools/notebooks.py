@@ -48,7 +48,7 @@ def _chosen(project: Project, names: list[str]) -> list[Path]:
 
 def run(project: Project, options: argparse.Namespace) -> None:
     """Executes notebooks without changing them, and writes HTML pages."""
-    from nbtools.execute import page
+    from nbtools.page import page
 
     course = Course(project)
     for path in _chosen(project, options.notebooks):
@@ -56,7 +56,7 @@ def run(project: Project, options: argparse.Namespace) -> None:
         course.bring_for([lesson])
         measured = author.run(project, lesson.nb, path)
         target = project.build / "html" / f"{path.stem}.html"
-        replace(target, page(lesson.nb, overview.title(lesson.nb)))
+        replace(target, page(lesson.nb, overview.title(lesson.nb), links.address(project, path)))
         print(f"{path.stem}: {measured}: {project.relative(target)}")
 
 

@@ -229,21 +229,23 @@ def _memory() -> list[Finding]:
 def _cache() -> list[Finding]:
     """Where the data lies, whether there is room to write it, and what of it is there."""
     cache = settings.cache_dir()
-    complete = _missing_sources() == [] and bool(_data_sets())
-    state = NOTE if complete else WRONG  # who has all the data can do without room and the right to write
+    complete = _missing_sources() == [] and bool(_data_sets())  # then neither room nor the right to write is needed
     findings = []
     place = next(folder for folder in (cache, *cache.parents) if folder.exists())
-    elsewhere = "set MMKIT_CACHE to a folder that you may write to"
     try:
         with tempfile.TemporaryFile(dir=place) as file:
             file.write(b"x")
         findings.append(Finding(RIGHT, "cache", f"{cache} can be written"))
     except OSError as error:
-        findings.append(Finding(state, "cache", f"{cache} cannot be written ({error.strerror})", elsewhere))
+        if complete:
+            findings.append(Finding(RIGHT, "cache", f"{cache} can only be read, and has all the data"))
+        else:
+            elsewhere = "set MMKIT_CACHE to a folder that you may write to"
+            findings.append(Finding(WRONG, "cache", f"{cache} cannot be written ({error.strerror})", elsewhere))
     free = shutil.disk_usage(place).free / 1e9
-    if free < DISK_GB:
+    if free < DISK_GB and not complete:
         remedy = "free some space, or set MMKIT_CACHE to a folder on another disk"
-        findings.append(Finding(state, "disk", f"{free:.1f} GB free for data, and it needs {DISK_GB:g} GB", remedy))
+        findings.append(Finding(WRONG, "disk", f"{free:.1f} GB free for data, and it needs {DISK_GB:g} GB", remedy))
     else:
         findings.append(Finding(RIGHT, "disk", f"{free:.1f} GB free for data"))
     return findings
@@ -275,6 +277,26 @@ def _data() -> list[Finding]:
     return findings
 
 
+def _background() -> list[Finding]:
+    """How far the data is that `make lab` brings in the background."""
+    folder = settings.checkout()
+    if not folder or (missing := _missing_sources()) is None:
+        return []
+    from mmkit.commands import background
+    from mmkit.ground import sources
+
+    log = folder / background.LOG
+    count = len(sources.names())
+    if background.at_work(log):
+        text = f"on its way: {count - len(missing)} of {count} sources are fetched, then the data sets are made ({log})"
+        return [Finding(RIGHT, "background", text)]
+    lines = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
+    if lines and lines[-1].startswith("stopped: "):
+        text = f"bringing the data {lines[-1]}"
+        return [Finding(NOTE, "background", text, "`make data` when that is put right")]
+    return []
+
+
 def _missing_sources() -> list[str] | None:
     """The sources that are not fetched; None if packages are missing that are needed to know."""
     try:
@@ -298,5 +320,5 @@ def _python_command() -> str:
 
 
 CHECKS: tuple[Callable[[], list[Finding]], ...] = (
-    _python, _settings, _kit, _pip, _packages, _keras_settings, _libraries, _memory, _cache, _data,
+    _python, _settings, _kit, _pip, _packages, _keras_settings, _libraries, _memory, _cache, _data, _background,
 )  # fmt: skip

@@ -8,6 +8,7 @@
 | `MMKIT_CACHE`   | `data/cache` of a checkout, else           | where downloads and prepared data sets are kept  |
 |                 | `~/.cache/mmkit`                           |                                                  |
 | `MMKIT_OFFLINE` | not set                                    | `1`: never try the network                       |
+| `MMKIT_STATIC`  | not set                                    | `1`: figures without controls, as pages have them |
 """
 
 import os
@@ -111,7 +112,20 @@ def offline() -> bool:
     Raises:
         SettingError: if `MMKIT_OFFLINE` is neither 0 nor 1.
     """
-    text = os.environ.get("MMKIT_OFFLINE", "") or "0"
+    return _switch("MMKIT_OFFLINE")
+
+
+def static() -> bool:
+    """Whether `MMKIT_STATIC` wants figures without controls.
+
+    Raises:
+        SettingError: if `MMKIT_STATIC` is neither 0 nor 1.
+    """
+    return _switch("MMKIT_STATIC")
+
+
+def _switch(name: str) -> bool:
+    text = os.environ.get(name, "") or "0"
     if text not in ("0", "1"):
-        raise SettingError(f"MMKIT_OFFLINE is {text!r}: set it to 1 or 0, or unset it")
+        raise SettingError(f"{name} is {text!r}: set it to 1 or 0, or unset it")
     return text == "1"

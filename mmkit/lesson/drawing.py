@@ -1,5 +1,6 @@
 """The running drawing of a lesson: an architecture as boxes and arrows, with the part in hand lit."""
 
+import base64
 import html
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -12,7 +13,7 @@ QUIET, LIT, INK, ARROW = "#f2f2f2", "#0072B2", "#222222", "#767676"
 
 @dataclass(frozen=True)
 class Drawing:
-    """Boxes and arrows from left to right, drawn as SVG where a cell ends in one.
+    """Boxes and arrows from left to right, drawn where a cell ends in one.
 
     A box stands one column behind the last box that leads to it, in the row of the first chain that names it; where
     several chains meet, in their middle.
@@ -100,7 +101,19 @@ class Drawing:
     def _lines(self, name: str) -> list[str]:
         return self.labels.get(name, name).split("\n")
 
-    def _repr_svg_(self) -> str:
+    def _repr_html_(self) -> str:
+        """As a picture with a text alternative: JupyterLab shows this of a notebook that has not been run here, too."""
+        code = base64.b64encode(self.svg().encode()).decode()
+        return f'<img alt="{html.escape(repr(self))}" src="data:image/svg+xml;base64,{code}">'
+
+    def svg(self) -> str:
+        """The drawing as SVG.
+
+        Example:
+            >>> from mmkit.lesson import Drawing
+            >>> Drawing(["x > y"]).svg()[:4]
+            '<svg'
+        """
         columns, heights = self._columns(), self._heights()
         width, left = {}, {}
         for column in range(max(columns.values()) + 1):

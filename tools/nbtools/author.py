@@ -2,6 +2,7 @@
 
 import base64
 import copy
+import html
 import io
 import os
 import re
@@ -19,7 +20,13 @@ from nbtools.execute import Measured, execute
 from nbtools.project import NAME, Problem, Project, number, read, replace, tags, write
 
 SKELETON = Path(__file__).with_name("skeleton.py.txt")
-NO_SOLUTION = "# This copy comes without the solution."
+MISTAKE = """
+# %% [markdown]
+# ## A mistake to recognise
+#
+# Quote what a document says, run it, say why it fails, and put it right, in at most five cells.
+"""
+NO_SOLUTION = "# @title This copy comes without the solution"
 
 
 def new(project: Project, name: str) -> Path:
@@ -30,22 +37,33 @@ def new(project: Project, name: str) -> Path:
     """
     if not NAME.fullmatch(name):
         raise Problem(f"{name} is no name for a notebook: write it as 2.04_fusion_transformer")
-    row = project.planned.get(number(Path(name)))
+    wanted = number(Path(f"{name}.ipynb"))
+    row = project.planned.get(wanted)
     if row is None:
-        raise Problem(f"number {number(Path(name))} is not in the plan: add it to notebooks/themes.toml first")
+        raise Problem(f"number {wanted} is not in the plan: add it to notebooks/themes.toml first")
     for other in project.notebooks():
         if number(other) == row.number:
             raise Problem(f"{project.relative(other)} exists: edit it, or remove it first")
     path = project.folder / row.folder / f"{name}.ipynb"
+    mistakes = any(theme[0] == "E" and row.number in plan["lessons"] for theme, plan in project.themes.items())
     text = SKELETON.read_text(encoding="utf-8")
     for key, value in {
         "@TITLE@": f"{row.number} {row.title}",
         "@BUTTONS@": links.buttons(project, path).replace("\n", "\n# "),
+        "@MISTAKE@": MISTAKE if mistakes else "",
         "@SETUP@": links.setup_block(project),
     }.items():
         text = text.replace(key, value)
-    write(jupytext.reads(text, fmt="py:percent"), path)
+    nb = jupytext.reads(text, fmt="py:percent")
+    say_reading(nb)
+    write(nb, path)
     return path
+
+
+def say_reading(nb: NotebookNode) -> None:
+    """Writes into the facts line how long the lesson takes to read and try."""
+    said = f"· about {overview.reading_minutes(nb)} minutes to read and try ·"
+    nb.cells[0].source = re.sub(r"· about \d+ minutes to read and try ·", said, nb.cells[0].source)
 
 
 def store(project: Project, path: Path) -> Measured:
@@ -59,9 +77,11 @@ def store(project: Project, path: Path) -> Measured:
     measured = run(project, nb, path)
     seconds = round(measured.seconds * 2 * USUAL_REFERENCE / (before + reference_seconds()))
     shrink_pictures(nb)
+    for i, caption in overview.captions(nb).items():
+        describe(nb.cells[i], caption)
     nb.metadata["mmkit"] = {
         "seconds": seconds,
-        "peak_memory_mb": round(measured.peak_memory_mb, -1),
+        "peak_memory_mb": round(measured.peak_memory_mb / 10) * 10,
         "outputs": outputs_hash(nb),
         "look": lesson.now.look,
         "fingerprint": lesson.now.parts,
@@ -69,26 +89,24 @@ def store(project: Project, path: Path) -> Measured:
     said = f"*{overview.minutes(seconds)} to run ·"
     nb.cells[0].source = re.sub(r"^\*[\w ]+ to run ·", said, nb.cells[0].source, flags=re.MULTILINE)
     if not lesson.first_edition:
-        said = f"· about {overview.reading_minutes(nb)} minutes to read and try ·"
-        nb.cells[0].source = re.sub(r"· about \d+ minutes to read and try ·", said, nb.cells[0].source)
-    for i, caption in overview.captions(nb).items():
-        describe(nb.cells[i], caption)
+        say_reading(nb)
     write(nb, path)
     return measured
 
 
 def describe(cell: NotebookNode, caption: str) -> None:
-    """Gives a cell's pictures their text alternative, where JupyterLab and web pages look for it."""
-    for output in cell.outputs:
-        kinds = [kind for kind in output.get("data", {}) if kind.startswith("image/")]
-        if kinds and caption:
-            output.metadata["alt"] = caption
-            for kind in kinds:
+    """Gives a cell's pictures their text alternative: in the metadata, where web pages find it, or in HTML."""
+    told = f'<img alt="{html.escape(caption)}"'
+    for output in cell.outputs if caption else ():
+        for kind in output.get("data", {}):
+            if kind.startswith("image/"):
                 output.metadata[kind] = {**output.metadata.get(kind, {}), "alt": caption}
+            elif kind == "text/html":
+                output.data[kind] = re.sub(r'<img alt="[^"]*"', lambda _: told, output.data[kind])
 
 
 def measure(project: Project, lesson: Lesson, run_name: str, setting: dict[str, str]) -> str:
-    """Runs a lesson in a setting of environment variables, unless that is on record; keeps what its claims measured.
+    """Runs a lesson with these environment variables, unless that is on record, and keeps what its claims measured.
 
     Returns:
         What went wrong, in a line; "" if all claims held.
@@ -116,10 +134,9 @@ def report(project: Project, lesson: Lesson, runs: list[str]) -> str:
     """For each claim of a lesson what the runs measured, beside what is stored, and how far that is from its bound."""
     stored = [
         {
+            **{key: str(row.get(key)) for key in ("value", "comparison", "bound", "holds")},
             "claim": row["text"],
             "cell": tag,
-            "holds": "True",
-            **{key: str(row[key]) for key in ("value", "comparison", "bound")},
         }
         for tag in overview.MEASURED_CELLS
         for row in overview.claims(lesson.nb, tag)
@@ -168,8 +185,6 @@ def student_copy(nb: NotebookNode) -> NotebookNode:
     for cell in twin.cells:
         if "solution" in tags(cell):
             cell.source = NO_SOLUTION
-            cell.metadata.pop("jupyter", None)
-            cell.metadata.pop("cellView", None)
     return twin
 
 

@@ -1,5 +1,6 @@
 """Running a notebook in a fresh kernel, with progress, and measuring what it takes."""
 
+import os
 import sys
 import threading
 import time
@@ -11,23 +12,11 @@ from pathlib import Path
 import psutil
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
-from nbconvert import HTMLExporter
 from nbconvert.preprocessors import ClearOutputPreprocessor
 from nbformat import NotebookNode
 from tqdm import tqdm
 
 from nbtools.project import Problem
-
-# The page shows solutions collapsed, as JupyterLab does.
-TEMPLATE = """
-{%- extends 'lab/index.html.j2' -%}
-{%- block input_group -%}
-{%- if 'solution' in cell.metadata.get('tags', []) -%}
-<details><summary>Solution</summary>{{ super() }}</details>
-{%- else -%}{{ super() }}{%- endif -%}
-{%- endblock -%}
-"""
-
 
 @dataclass(frozen=True)
 class Measured:
@@ -74,7 +63,7 @@ def execute(nb: NotebookNode, folder: Path, name: str = "notebook") -> Measured:
     with progress, ThreadPoolExecutor() as pool:
         memory = pool.submit(_peak_memory, done)
         try:
-            client.execute()
+            client.execute(env=os.environ | {"MMKIT_STATIC": "1"})  # what is stored has no kernel
         except CellExecutionError as error:
             reason = f"{error.ename}: {(error.evalue.strip().splitlines() or [''])[0]}"
             raise Problem(f"cell {current} fails: {reason}") from error
@@ -92,9 +81,3 @@ def _peak_memory(done: threading.Event) -> int:
         with suppress(psutil.Error):  # one that has just ended
             peak = max(peak, sum(process.memory_info().rss for process in me.children(recursive=True)))
     return peak
-
-
-def page(nb: NotebookNode, title: str) -> str:
-    """The notebook as one HTML page."""
-    resources = {"metadata": {"name": title}}
-    return HTMLExporter(raw_template=TEMPLATE).from_notebook_node(nb, resources=resources)[0]

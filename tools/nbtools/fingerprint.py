@@ -26,7 +26,7 @@ from pathlib import Path
 
 FORMAT = "1"  # another one makes every lesson stale
 KIT, DATASETS = "mmkit", "mmkit.datasets"
-LOOK = ("mmkit.lesson.plots", "mmkit.lesson.drawing", "mmkit.lesson.exercises")  # modules that only show
+LOOK = tuple(f"mmkit.lesson.{name}" for name in ("plots", "drawing", "controls", "exercises"))  # modules that only show
 LOOK_PACKAGES = {"matplotlib", "ipython", "tqdm"}
 ALWAYS = {"tensorflow", "keras", "numpy"}
 DISTRIBUTIONS = {  # of imports whose package has another name
@@ -442,7 +442,7 @@ class _Reach:
 
 
 def _code(nb: Mapping) -> tuple[list[ast.stmt], list[ast.stmt], list[ast.stmt], list[str]]:
-    """The statements of Setup's fixed block, of drawings, and of all other code; the cells that are no Python."""
+    """The statements of the Setup cell's fixed block, of drawings, of all other code; and cells that are no Python."""
     fixed, drawn, code, unread = [], [], [], []
     for cell in nb["cells"]:
         if cell["cell_type"] != "code":

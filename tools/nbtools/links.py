@@ -13,14 +13,18 @@ BUTTONS = re.compile(r"^\[!\[Open in Colab\].*\n\[!\[View on GitHub\].*$", re.MU
 LAST = "with mmkit.quiet_imports():\n"  # of the block that begins every Setup cell
 
 
+def address(project: Project, path: Path) -> str:
+    """Where a lesson can be read in the web."""
+    return f"{project.repository}/blob/{project.version}/{project.relative(path)}"
+
+
 def buttons(project: Project, path: Path) -> str:
     """The two lines under a lesson's title."""
-    where = f"blob/{project.version}/{project.relative(path)}"
-    colab = project.repository.replace("https://github.com/", f"{COLAB}/github/")
+    there = address(project, path)
+    colab = there.replace("https://github.com/", f"{COLAB}/github/")
     return (
-        f"[![Open in Colab]({COLAB}/assets/colab-badge.svg)]({colab}/{where})\n"
-        "[![View on GitHub](https://img.shields.io/badge/view%20on-GitHub-black?logo=github)]"
-        f"({project.repository}/{where})"
+        f"[![Open in Colab]({COLAB}/assets/colab-badge.svg)]({colab})\n"
+        f"[![View on GitHub](https://img.shields.io/badge/view%20on-GitHub-black?logo=github)]({there})"
     )
 
 

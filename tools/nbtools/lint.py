@@ -31,7 +31,7 @@ MAX_WORDS, MAX_CODE, MAX_CELLS = 2500, 250, 60  # of a lesson; code without Setu
 MAX_SETUP, MAX_PATTERN, MAX_MISTAKE = 10, 20, 5  # lines after the fixed block; lines; cells
 SECTIONS = ("You will", "Setup", "A mistake to recognise", "What we measured", "In your own project", "Exercises")
 SECTIONS += ("Recap", "Where to go next", "Sources")  # in this order, among the lesson's own
-MENTION = re.compile(r"\b[Ll]essons?\s+((?:\d(?:\.\d+)?(?:\s+\(planned\))?(?:,\s+|\s+(?:and|or|to)\s+)?)+)")
+MENTION = re.compile(r"\b[Ll]essons?\s+((?:(?:0\b|\d\.\d+)(?:\s+\(planned\))?(?:,\s+|\s+(?:and|or|to)\s+)?)+)")
 MAX_BYTES, MAX_SECONDS, MAX_MEMORY_MB = 300_000, 120, 3000
 MACHINE_PATH = r"(?<![\w./:])/(?:home|root|tmp|Users|work|content|mnt|opt|usr|var)/\S*|\b[A-Z]:\\+\w\S*"
 IN_SOURCE = {  # what no cell is to hold
@@ -258,7 +258,7 @@ def exercises(page: Page) -> Rule:
 
 
 def folded(page: Page) -> Rule:
-    """What is folded is so in JupyterLab and on Colab; its first line, which JupyterLab shows, gives nothing away."""
+    """What is folded is so in JupyterLab and on Colab, and its first line, which shows, gives nothing away."""
     for tag in FOLDED:
         for i, cell in page.tagged(tag):
             hidden = cell.metadata.get("jupyter", {}).get("source_hidden")
@@ -266,6 +266,33 @@ def folded(page: Page) -> Rule:
                 yield i, 'the cell is in plain sight: give it the metadata jupyter.source_hidden and cellView "form"'
             if not re.match(r"# @title \w", cell.source):
                 yield i, "the folded cell shows its first line: begin it with # @title and what it is"
+
+
+def paragraphs(page: Page) -> Rule:
+    """No line of a paragraph begins as a list, a heading or a quotation does, for then it is one."""
+    for i, cell in enumerate(page.nb.cells):
+        if cell.cell_type == "markdown":
+            for line in broken_lines(cell.source):
+                yield i, f"a line in a paragraph begins with {line[:12]!r}, which begins a list: break the line elsewhere"
+
+
+def broken_lines(source: str) -> list[str]:
+    """The lines of markdown that go on with a paragraph but begin as a list, a heading or a quotation does.
+
+    A list right after a line that ends in a colon is meant to be one.
+    """
+    plain = re.sub(r"^(```|~~~).*?^\1.*?$", "", source, flags=re.DOTALL | re.MULTILINE)
+    plain = re.sub(r"\$\$.*?\$\$", lambda match: re.sub(r"[^\n]", "x", match[0]), plain, flags=re.DOTALL)
+    broken = []
+    for block in re.split(r"\n\s*\n", plain):
+        kind = ""  # of the block: the sign that begins its items, or nothing for a paragraph
+        for before, line in pairwise(["", *block.splitlines()]):
+            sign = re.match(r"\s*([-+*>]|#{1,6}|1[.)])(?= \S)", line)
+            if before == "" or (sign and before.rstrip().endswith(":")):
+                kind = sign[1] if sign else ""
+            elif sign and sign[1] != kind and not re.match(r"\s*[#>|]", before):
+                broken.append(line.strip())
+    return broken
 
 
 def _faults_of_check(cell: NotebookNode, n: int, verdict: str, wrong: str) -> Iterator[str]:
@@ -313,7 +340,7 @@ def _planned_here(page: Page, row: dict) -> bool:
 def limits(page: Page) -> Rule:
     """What fits into the time of a lesson."""
     apart = {"setup", "drawing", *EXERCISE, *FOLDED}
-    lines = sum(len(cell.source.splitlines()) for _, cell in page.code if not apart & set(tags(cell)))
+    lines = sum(_lines(cell.source) for _, cell in page.code if not apart & set(tags(cell)))
     count = sum(len(text.split()) for _, text in page.prose)
     for number_of, most, what in ((count, MAX_WORDS, "words"), (lines, MAX_CODE, "lines of code")):
         if number_of > most:
@@ -322,14 +349,19 @@ def limits(page: Page) -> Rule:
         yield 0, f"{len(page.nb.cells)} cells of {MAX_CELLS}: one idea a lesson; leave out, or make two of it"
     if count < 8 * lines:
         yield 0, f"{count:,} words for {lines} lines of code: explain more, or show less code (about ten a line)"
-    block = len(links.setup_block(page.project).splitlines())
+    block = _lines(links.setup_block(page.project))
     for tag, most in (("setup", MAX_SETUP + block), ("pattern", MAX_PATTERN)):
         for i, cell in page.tagged(tag):
-            if (own := len(cell.source.splitlines())) > most:
-                yield i, f"{own} lines in the cell tagged {tag}: {most} at most"
+            if _lines(cell.source) > most:
+                yield i, f"{_lines(cell.source)} lines in the cell tagged {tag}: {most} at most"
     found = facts(page.nb)
     if found and int(found["reading"]) != reading_minutes(page.nb):
         yield 0, f"it takes {reading_minutes(page.nb)} minutes to read and try, the facts line says another: store it"
+
+
+def _lines(source: str) -> int:
+    """Lines of code, the empty ones not counted."""
+    return sum(bool(line.strip()) for line in source.splitlines())
 
 
 def headlines(page: Page) -> Rule:
@@ -357,10 +389,11 @@ def figures(page: Page) -> Rule:
     for i, caption in captions(page.nb).items():
         if not caption:
             yield i, "the figure has no caption: begin the next cell with a true sentence in italics, *…*"
-        for output in page.nb.cells[i].outputs:
-            if caption and "data" in output and output.metadata.get("alt", caption) != caption:
-                yield i, "the figure's text alternative is not its caption: store it"
+        for output in page.nb.cells[i].outputs if caption else ():
+            for kind in output.get("data", {}):
+                if kind.startswith("image/") and output.metadata.get(kind, {}).get("alt") != caption:
+                    yield i, "the figure's text alternative is not its caption: store it"
 
 
-RULES = (head, mentions, measurements, setup, code, texts, claims_hold, exercises, folded, prose)
+RULES = (head, mentions, measurements, setup, code, texts, claims_hold, exercises, folded, paragraphs, prose)
 FORM = (sections, limits, headlines, figures)

@@ -77,7 +77,7 @@ def captions(nb: NotebookNode) -> dict[int, str]:
     found = {}
     for i, cell in enumerate(nb.cells):
         data = [output.get("data", {}) for output in cell.get("outputs", [])]
-        if any(kind.startswith("image/") for one in data for kind in one):
+        if any(kind.startswith("image/") or "<img " in one.get("text/html", "") for one in data for kind in one):
             below = nb.cells[i + 1].source if i + 1 < len(nb.cells) else ""
             match = re.match(r"\*(?!\*)((?:[^*\n]|\n(?!\n)|\*\*)+)\*(?:\n\n|\n?\Z)", below)
             found[i] = " ".join(match[1].split()) if match else ""

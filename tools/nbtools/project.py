@@ -14,6 +14,18 @@ import nbformat
 from nbformat import NotebookNode
 
 ROOT = Path(__file__).resolve().parents[2]
+FOLDED = {"drawing", "more-checks", "solution"}  # the tags of cells that editors show folded
+METADATA = {  # what the kernel of .venv tells of itself (tools/kernel.py), so that JupyterLab has nothing to change
+    "kernelspec": {"display_name": "Python 3 (mmkit)", "language": "python", "name": "python3"},
+    "language_info": {
+        "codemirror_mode": {"name": "ipython", "version": 3},
+        "file_extension": ".py",
+        "mimetype": "text/x-python",
+        "name": "python",
+        "nbconvert_exporter": "python",
+        "pygments_lexer": "ipython3",
+    },
+}
 NAME = re.compile(r"(\d)(?:\.(\d\d))?_[a-z0-9_]+")  # a notebook's file name, without the suffix
 
 
@@ -168,20 +180,15 @@ def replace(path: Path, text: str) -> None:
 def clean(nb: NotebookNode) -> None:
     """Leaves in the notebook only what a reader needs, so that it is the same whoever stores it.
 
-    Metadata of editors and machines goes; a cell's id becomes a hash of its source.
+    Metadata of editors and machines goes; a cell's id becomes a hash of its source. What is to be folded is folded.
     """
-    nb.metadata = nbformat.from_dict(
-        {
-            "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
-            "language_info": {"name": "python", "pygments_lexer": "ipython3"},
-            **{key: nb.metadata[key] for key in nb.metadata if key == "mmkit"},
-        }
-    )
+    nb.metadata = nbformat.from_dict(METADATA | {key: nb.metadata[key] for key in nb.metadata if key == "mmkit"})
     nb.nbformat, nb.nbformat_minor = 4, 5
     seen: Counter[str] = Counter()
     for cell in nb.cells:
-        hidden = {key: value for key, value in cell.metadata.get("jupyter", {}).items() if key == "source_hidden"}
-        kept = {"tags": tags(cell), "jupyter": hidden, "cellView": cell.metadata.get("cellView")}
+        kept = {"tags": tags(cell)}
+        if FOLDED & set(tags(cell)):  # in JupyterLab, and on Colab
+            kept |= {"jupyter": {"source_hidden": True}, "cellView": "form"}
         cell.metadata = nbformat.from_dict({key: value for key, value in kept.items() if value})
         key = hashlib.sha256(f"{cell.cell_type}\n{cell.source}".encode()).hexdigest()[:12]
         seen[key] += 1

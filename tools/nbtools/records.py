@@ -32,7 +32,7 @@ class Records:
     """The records of a checkout."""
 
     def __init__(self, project: Project) -> None:
-        self._path = project.folder / "records.csv"
+        self._project, self._path = project, project.folder / "records.csv"
         text = self._path.read_text(encoding="utf-8") if self._path.exists() else ""
         self.rows = list(csv.DictReader(io.StringIO(text)))
 
@@ -56,11 +56,11 @@ class Records:
 
         Others may keep theirs at the same time.
         """
-        with FileLock(f"{self._path}.lock"):
-            self.__init__(Project(self._path.parents[1]))
+        self._project.build.mkdir(exist_ok=True)
+        with FileLock(self._project.build / "records.lock"):
             self.rows = [
                 row
-                for row in self.rows
+                for row in Records(self._project).rows
                 if row["lesson"] != str(lesson) or (row["fingerprint"] == fingerprint and row["run"] != run)
             ]
             for cell, claims in made.items():
