@@ -231,15 +231,15 @@ def install_locked(venv, text):
     for turn in ([first], [large, rest]):
         commands = []
         for number, share in enumerate(filter(None, turn)):
-            listed = venv / "requirements-{}.txt".format(number)
+            listed = venv / f"requirements-{number}.txt"
             listed.write_text("".join(share), encoding="utf-8")
             commands.append(pip(venv, "--require-hashes", "--no-deps", "-r", str(listed)))
         run(commands, Progress(venv, len(entries)))
 
 
 def pip(venv, *words):
-    # -I: whatever PYTHONPATH says, it is this environment's pip, and it sees this environment alone. What it installs is
-    # compiled when it is first imported: most of it never is.
+    # -I: whatever PYTHONPATH says, it is this environment's pip, and it sees this environment alone. What it installs
+    # is compiled when it is first imported: most of it never is.
     start = [str(venv / "bin" / "python"), "-I", "-m", "pip", "install", "--disable-pip-version-check", "--retries=2"]
     return start + ["--no-compile", "--progress-bar=off"] + list(words)
 
@@ -262,7 +262,7 @@ class Progress:
         if line.startswith("Collecting "):
             self.fetched += 1
         elif found:
-            self.now = ": {} {}".format(found.group(2), found.group(3))
+            self.now = f": {found.group(2)} {found.group(3)}"
         elif line.startswith("Installing collected"):
             self.now = ""
 
@@ -271,8 +271,8 @@ class Progress:
             return
         self.told = time.time()
         there = max(0, self.count() - self.before)
-        of = "{} of {}".format(self.fetched, self.total) if self.total else str(self.fetched)
-        line = "  {:3.0f} s: {} packages fetched, {} installed{}".format(self.told - self.start, of, there, self.now)
+        of = f"{self.fetched} of {self.total}" if self.total else str(self.fetched)
+        line = f"  {self.told - self.start:3.0f} s: {of} packages fetched, {there} installed{self.now}"
         print("\r" + line.ljust(self.length) if self.terminal else line, end="" if self.terminal else "\n", flush=True)
         self.length = len(line)
 
@@ -283,7 +283,7 @@ class Progress:
 
 def run(commands, progress=None):
     """Runs the commands at once, and ends all when one fails."""
-    # The children hold our turn too (close_fds): if we are killed and they are not, the next set-up waits for their end.
+    # The children hold our turn too (close_fds): if we are killed and they are not, the next set-up waits for them.
     how = {"cwd": str(ROOT), "env": dict(os.environ, PIP_USER="0"), "close_fds": False, "stdin": subprocess.DEVNULL}
     how.update(stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True)
     running = [subprocess.Popen(words, **how) for words in commands]
