@@ -1,7 +1,7 @@
 """A pytest plugin for the lessons, beside nbval, which runs their cells.
 
 Each cell is run a second time at once, since a reader may do that, if it is quick; with `--twice` the slow ones as well
-(`make test-course NB=04 TWICE=1`). With `--course` (`make test`, `make test-course`) a lesson's test also
+(`make test-course NB=2.1 TWICE=1`). With `--course` (`make test`, `make test-course`) a lesson's test also
 
 - fails if a definition of mmkit ran that the lesson's fingerprint does not hold;
 - runs each cell tagged `pattern` alone, in a fresh kernel, after the Setup cell (with `--patterns`);

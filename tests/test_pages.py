@@ -49,6 +49,10 @@ def test_lessons_are_called_by_numbers_of_the_plan(page: str) -> None:
         assert Number.of(lesson) in PROJECT.planned, lesson
 
 
+def test_the_file_of_the_package_that_the_readme_names_is_todays() -> None:
+    assert set(re.findall(r"mmkit_course-([\d.]+)-py3", text("README.md"))) == {mmkit.__version__}
+
+
 @pytest.mark.slow
 def test_the_fifteen_lines_of_the_readme_run(built) -> None:
     built("av_digits")

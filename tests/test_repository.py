@@ -71,6 +71,12 @@ def test_what_is_cached_is_cached_by_what_it_is_made_from(path: Path) -> None:
             assert "data/sources.toml" in files and all((PROJECT.root / file).exists() for file in files)
 
 
+def test_the_lessons_that_run_on_colabs_versions_exist() -> None:
+    script = (PROJECT.root / "tests" / "colab" / "run.py").read_text(encoding="utf-8")
+    numbers = re.findall(r'"([\d.]+)"', re.search(r"^NOTEBOOKS = .*$", script, re.MULTILINE)[0])
+    assert len([PROJECT.find(number) for number in numbers]) == 2
+
+
 def test_workflows_ask_for_pythons_that_the_kit_supports_its_oldest_and_its_newest_too() -> None:
     allowed = SpecifierSet(PROJECT.pyproject["requires-python"])
     supported = [f"3.{minor}" for minor in range(40) if f"3.{minor}" in allowed]

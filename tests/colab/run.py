@@ -18,12 +18,13 @@ from pathlib import Path
 
 import mmkit
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parents[2] / "tools")]
 
 from elsewhere import ROOT, run_tests, set_up  # noqa: E402
+from nbtools.project import Project  # noqa: E402
 
 COLAB = ROOT / ".venv-colab" / "bin" / "python"
-NOTEBOOKS = ("01", "04")
+NOTEBOOKS = ("1.1", "2.1")
 KIT = "mmkit-course"
 
 
@@ -42,9 +43,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         wheel = build_wheel(Path(folder))
         for number in NOTEBOOKS:
-            print(f"Notebook {number}, the way Colab opens it: ", end="", flush=True)
+            print(f"Lesson {number}, the way Colab opens it: ", end="", flush=True)
             try:
-                run_as_colab(notebook(number), wheel)
+                run_as_colab(Project(ROOT).find(number), wheel)
                 check_change(before, packages())
             finally:
                 remove_kit()
@@ -85,11 +86,6 @@ def build_wheel(folder: Path) -> Path:
     options = ["--quiet", "--no-index", "--no-deps", "--no-build-isolation", "--wheel-dir", folder]
     subprocess.run([sys.executable, "-m", "pip", "wheel", *options, ROOT], check=True)
     return next(folder.glob("*.whl"))
-
-
-def notebook(number: str) -> Path:
-    found = list((ROOT / "notebooks").glob(f"*/{number}_*.ipynb"))
-    return found[0] if found else sys.exit(f"there is no notebook {number} in {ROOT / 'notebooks'}")
 
 
 def run_as_colab(path: Path, wheel: Path) -> None:
