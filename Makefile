@@ -113,7 +113,7 @@ clean: ## all that set-up and tests made, but not the downloaded data
 notebook: # fails early, before anything is set up, when NB names no notebook
 	@[ -n "$(FILE)" ] || { echo "There is no lesson NB=$(NB): choose one of $(NUMBERS)"; exit 1; }
 
-parts: # the parts that have lessons, as JSON, for the workflow that runs one job for each
+parts: ## the numbers of the parts that have lessons, as JSON: a workflow runs one job for each
 	@echo '[$(subst $(SPACE),$(COMMA) ,$(PARTS))]'
 
 part: # fails early, before anything is set up, when PART names no part of the benchmarks
