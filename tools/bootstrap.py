@@ -223,15 +223,15 @@ def chosen(extra=None):
 
 def install_locked(venv, text):
     """Installs what the lock entries in `text` name. A lock is complete, so nothing is worked out any more, and two
-    pips share the work: one takes TensorFlow, which is as large as all else."""
+    pips share the work: one takes what is slow, TensorFlow and the one package that has to be built, as all else is."""
     entries = re.split(r"^(?=\w)", text, flags=re.MULTILINE)[1:]
     first = [entry for entry in entries if entry.startswith("pip==")]  # no pip may replace another that is at work
-    large = [entry for entry in entries if entry.startswith("tensorflow==")]
-    rest = [entry for entry in entries if entry not in first + large]
-    for turn in ([first], [large, rest]):
+    slow = [entry for entry in entries if entry.startswith(("tensorflow==", "promise=="))]
+    rest = [entry for entry in entries if entry not in first + slow]
+    for turn in ([first], [slow, rest]):
         commands = []
         for number, share in enumerate(filter(None, turn)):
-            listed = venv / "requirements-{}.txt".format(number)
+            listed = venv / f"requirements-{number}.txt"
             listed.write_text("".join(share), encoding="utf-8")
             commands.append(pip(venv, "--require-hashes", "--no-deps", "-r", str(listed)))
         run(commands, Progress(venv, len(entries)))
@@ -259,10 +259,12 @@ class Progress:
     def hear(self, line):
         """Takes note of a line that a pip says."""
         found = re.match(r"\s*(Downloading|Using cached) (\S+?)-\d\S* (\(.*\))", line)
-        if line.startswith("Collecting "):
+        if line.startswith(("Collecting ", "Processing ")):
             self.fetched += 1
+        elif line.startswith("Ignoring "):  # of another system or Python
+            self.total -= 1
         elif found:
-            self.now = ": {} {}".format(found.group(2), found.group(3))
+            self.now = f": {found.group(2)} {found.group(3)}"
         elif line.startswith("Installing collected"):
             self.now = ""
 
@@ -271,8 +273,8 @@ class Progress:
             return
         self.told = time.time()
         there = max(0, self.count() - self.before)
-        of = "{} of {}".format(self.fetched, self.total) if self.total else str(self.fetched)
-        line = "  {:3.0f} s: {} packages fetched, {} installed{}".format(self.told - self.start, of, there, self.now)
+        of = f"{self.fetched} of {self.total}" if self.total else str(self.fetched)
+        line = f"  {self.told - self.start:3.0f} s: {of} packages fetched, {there} installed{self.now}"
         print("\r" + line.ljust(self.length) if self.terminal else line, end="" if self.terminal else "\n", flush=True)
         self.length = len(line)
 

@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from nbtools.project import Problem
 
+
 @dataclass(frozen=True)
 class Measured:
     """What a run took: wall seconds, and the most memory that the kernel and its processes held at once."""

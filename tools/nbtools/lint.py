@@ -273,7 +273,7 @@ def paragraphs(page: Page) -> Rule:
     for i, cell in enumerate(page.nb.cells):
         if cell.cell_type == "markdown":
             for line in broken_lines(cell.source):
-                yield i, f"a line in a paragraph begins with {line[:12]!r}, which begins a list: break the line elsewhere"
+                yield i, f"a line of a paragraph begins with {line[:12]!r}, as a list does: break it elsewhere"
 
 
 def broken_lines(source: str) -> list[str]:
