@@ -15,10 +15,13 @@ FIND_PYTHON = "$(PYTHON)" -c "" > /dev/null 2>&1 || \
 # A lesson is called 2.1, and its file begins with 2.01_, so that files sort.
 NUMBERS = $(subst .0,.,$(sort $(foreach file,$(wildcard notebooks/*_*.ipynb notebooks/*/*_*.ipynb),$(firstword $(subst _, ,$(notdir $(file)))))))
 FILE = $(wildcard notebooks/$(NB)_*.ipynb notebooks/*/$(NB)_*.ipynb notebooks/*/$(subst .,.0,$(NB))_*.ipynb)
+PARTS = $(sort $(foreach file,$(wildcard notebooks/*_*.ipynb notebooks/*/*_*.ipynb),$(firstword $(subst _, ,$(subst ., ,$(notdir $(file)))))))
+COMMA := ,
+SPACE := $(subst ,, )
 TEXT = build/text/$(basename $(notdir $(FILE))).py
 
 .DEFAULT_GOAL := help
-.PHONY: help setup data lab test check test-course run store stale seeds long student new text cards map links lint test-colab test-jax test-gpu lock bench clean notebook part
+.PHONY: help setup data lab test check test-course run store stale seeds long student new text cards map links format lint test-colab test-jax test-gpu lock bench clean notebook part parts
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | awk -F'|' '{ printf "make %-12s %s\n", $$1, $$2 }'
@@ -71,13 +74,17 @@ text: notebook setup ## one notebook as text, build/text/….py, to be edited: m
 cards: setup ## the pictures on the data cards, drawn anew
 	@$(PY) data/cards.py
 
-map: setup ## notebooks/README.md written anew from the notebooks
+map: setup ## notebooks/README.md, and the lessons named in other pages, written anew from the notebooks
 	@$(NOTEBOOKS) map
 
 links: setup ## every address and Setup cell's beginning written anew from pyproject.toml (TAG=v1.2.0: for a release)
 	@$(NOTEBOOKS) links $(if $(REPOSITORY),--repository "$(REPOSITORY)") $(if $(TAG),--tag "$(TAG)")
 
+format: setup ## code and notebooks formatted (store a lesson after that)
+	@$(PY) -m ruff format
+
 lint: setup ## the style of the code and of the notebooks
+	@$(PY) -m ruff format --check
 	@$(PY) -m ruff check
 	@$(NOTEBOOKS) lint
 
@@ -104,6 +111,9 @@ clean: ## all that set-up and tests made, but not the downloaded data
 
 notebook: # fails early, before anything is set up, when NB names no notebook
 	@[ -n "$(FILE)" ] || { echo "There is no lesson NB=$(NB): choose one of $(NUMBERS)"; exit 1; }
+
+parts: # the parts that have lessons, as JSON, for the workflow that runs one job for each
+	@echo '[$(subst $(SPACE),$(COMMA) ,$(PARTS))]'
 
 part: # fails early, before anything is set up, when PART names no part of the benchmarks
 	@$(FIND_PYTHON)

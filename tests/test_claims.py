@@ -133,3 +133,30 @@ def test_a_page_gets_html_with_the_text_escaped():
     (output,) = captured.outputs
     assert "a &lt; b &amp; c" in output.data["text/html"] and "a < b" not in output.data["text/html"]
     assert "holds" in output.data["text/plain"]
+
+
+def test_count_says_how_many_hold_and_stops_if_one_fails(capsys):
+    checks = Claims()
+    checks.check("The shares sum to 1.", 1.0, "==", 1.0)
+    checks.count()
+    assert capsys.readouterr().out == "1 further check holds.\n"
+    checks.check("Padding changes nothing.", 0.2, "<=", 0.1)
+    with pytest.raises(ClaimFailed, match="^Padding changes nothing.: 0.2 is not <= 0.1$"):
+        checks.count()
+    assert capsys.readouterr().out == "1 of 2 further checks hold.\n"
+    with pytest.raises(ValueError, match="no claim was checked"):
+        Claims().count()
+
+
+@pytest.mark.parametrize("way", ["table", "count"])
+def test_the_notebooks_tools_find_what_was_measured(way, monkeypatch):
+    """In full, beside the rounded table; what is no table has no HTML."""
+    shown = []
+    monkeypatch.setattr("mmkit.lesson.claims._display", shown.append)
+    made = Claims()
+    made.check("It gains.", 0.123456789, ">=", 0.1)
+    getattr(made, way)()
+    bundle = shown[0]._repr_mimebundle_()
+    row = {"text": "It gains.", "value": 0.123456789, "comparison": ">=", "bound": 0.1, "holds": True}
+    assert bundle["application/vnd.mmkit.claims+json"] == [row]
+    assert ("text/html" in bundle) == (way == "table") and bundle["text/plain"] == repr(shown[0])

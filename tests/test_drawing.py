@@ -30,7 +30,8 @@ def boxes(drawing: Drawing) -> dict[str, tuple[float, float, float, float, str]]
 def test_boxes_stand_behind_those_that_lead_to_them_and_do_not_touch() -> None:
     found = boxes(Drawing(LATE))
     assert found["image"][0] == found["touch"][0] < found["eye"][0] == found["LSTM"][0] < found["join"][0]
-    assert found["join"][1] == (found["eye"][1] + found["LSTM"][1]) / 2 == found["ten scores"][1]
+    assert found["join"][1] == pytest.approx((found["eye"][1] + found["LSTM"][1]) / 2, abs=1)
+    assert found["join"][1] == found["Dense"][1] == found["ten scores"][1]
     placed = list(found.values())
     for number, (x, y, width, height, _) in enumerate(placed):
         for other_x, other_y, other_width, other_height, _ in placed[number + 1 :]:

@@ -21,10 +21,20 @@ def test_keeps_the_rules(path: Path) -> None:
     assert lint(PROJECT, path) == []
 
 
-def test_ruff_finds_nothing() -> None:
+@pytest.mark.parametrize("command", ["check", "format --check"])
+def test_ruff_finds_nothing(command: str) -> None:
     """In code and cells: among others what is no Python, and a `subprocess.run` that would hide its failure."""
-    done = subprocess.run([sys.executable, "-m", "ruff", "check", "--quiet"], cwd=PROJECT.root, capture_output=True)
-    assert done.returncode == 0, done.stdout.decode()
+    ruff = [sys.executable, "-m", "ruff", *command.split(), "--quiet"]
+    done = subprocess.run(ruff, cwd=PROJECT.root, capture_output=True, text=True)
+    assert done.returncode == 0, f"{done.stdout}{done.stderr} (make format)"
+
+
+@pytest.mark.parametrize(("folder", "width"), [("", 120), ("notebooks", 110)])
+def test_how_wide_ruff_lets_code_be(folder: str, width: int) -> None:
+    source = "x = 10  #" + " a" * ((width - 8) // 2) + "\n"  # one too many
+    ruff = [sys.executable, "-m", "ruff", "check", "--select=E501", f"--stdin-filename={Path(folder, 'x.py')}", "-"]
+    done = subprocess.run(ruff, cwd=PROJECT.root, input=source, capture_output=True, text=True)
+    assert f"({width + 1} > {width})" in done.stdout
 
 
 def test_how_pytest_runs_notebooks() -> None:

@@ -142,7 +142,7 @@ def test_a_page_without_jupyterlab_is_refused(small, tmp_path: Path, monkeypatch
 
 def test_links_of_a_student_copy_lead_somewhere(course) -> None:
     source = (
-        "[map](../README.md), [next](1.02_x.ipynb), [card](../../data/digits.md), [web](https://keras.io), [up](#top)"
+        "[map](../README.md), [next](1.02_x.ipynb), [card](../../data/digits.md), [web](http://keras.io), [up](#a)"
     )
     path = course.folder / "1_foundations" / "1.01_x.ipynb"
     write(new_notebook(cells=[new_markdown_cell(source)]), path)
@@ -150,5 +150,5 @@ def test_links_of_a_student_copy_lead_somewhere(course) -> None:
     there = f"{course.repository}/blob/main"
     assert text == (
         f"[map]({there}/notebooks/README.md), [next](1.02_x.ipynb), [card]({there}/data/digits.md), "
-        "[web](https://keras.io), [up](#top)"
+        "[web](http://keras.io), [up](#a)"
     )

@@ -238,8 +238,8 @@ def install_locked(venv, text):
 
 
 def pip(venv, *words):
-    # -I: whatever PYTHONPATH says, it is this environment's pip, and it sees this environment alone. What it installs is
-    # compiled when it is first imported: most of it never is.
+    # -I: whatever PYTHONPATH says, it is this environment's pip, and it sees this environment alone. What it installs
+    # is compiled when it is first imported: most of it never is.
     start = [str(venv / "bin" / "python"), "-I", "-m", "pip", "install", "--disable-pip-version-check", "--retries=2"]
     return start + ["--no-compile", "--progress-bar=off"] + list(words)
 
@@ -285,7 +285,7 @@ class Progress:
 
 def run(commands, progress=None):
     """Runs the commands at once, and ends all when one fails."""
-    # The children hold our turn too (close_fds): if we are killed and they are not, the next set-up waits for their end.
+    # The children hold our turn too (close_fds): if we are killed and they are not, the next set-up waits for them.
     how = {"cwd": str(ROOT), "env": dict(os.environ, PIP_USER="0"), "close_fds": False, "stdin": subprocess.DEVNULL}
     how.update(stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True)
     running = [subprocess.Popen(words, **how) for words in commands]

@@ -38,9 +38,10 @@ def new(project: Project, name: str) -> Path:
     """
     if not NAME.fullmatch(name):
         raise Problem(f"{name} is no name for a notebook: write it as 2.04_fusion_transformer")
-    row = project.planned.get(number(Path(name)))
+    wanted = number(Path(f"{name}.ipynb"))
+    row = project.planned.get(wanted)
     if row is None:
-        raise Problem(f"number {number(Path(name))} is not in the plan: add it to notebooks/themes.toml first")
+        raise Problem(f"number {wanted} is not in the plan: add it to notebooks/themes.toml first")
     for other in project.notebooks():
         if number(other) == row.number:
             raise Problem(f"{project.relative(other)} exists: edit it, or remove it first")

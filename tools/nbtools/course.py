@@ -137,7 +137,7 @@ def outputs_hash(nb: NotebookNode) -> str:
 
 
 def _shown(output: NotebookNode) -> list:
-    data = {kind: "".join(text) if isinstance(text, list) else text for kind, text in output.get("data", {}).items()}
+    data = {kind: text if kind.endswith("json") else "".join(text) for kind, text in output.get("data", {}).items()}
     return [output.output_type, output.get("name"), "".join(output.get("text", "")), data]
 
 

@@ -35,8 +35,9 @@ import os
 import subprocess
 import sys
 
-if "COLAB_RELEASE_TAG" in os.environ:  # Colab: bring the kit alone; NumPy, TensorFlow and Keras stay as they are
-    kit = os.environ.get("MMKIT_SOURCE", "git+{project.repository}@{project.version}")
+if "COLAB_RELEASE_TAG" in os.environ:  # bring the kit alone: NumPy, TensorFlow and Keras stay as they are
+    kit = "git+{project.repository}@{project.version}"
+    kit = os.environ.get("MMKIT_SOURCE", kit)
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", kit]
     subprocess.run(pip, capture_output=True, check=False)
 try:

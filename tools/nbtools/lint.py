@@ -31,7 +31,7 @@ MAX_WORDS, MAX_CODE, MAX_CELLS = 2500, 250, 60  # of a lesson; code without Setu
 MAX_SETUP, MAX_PATTERN, MAX_MISTAKE = 10, 20, 5  # lines after the fixed block; lines; cells
 SECTIONS = ("You will", "Setup", "A mistake to recognise", "What we measured", "In your own project", "Exercises")
 SECTIONS += ("Recap", "Where to go next", "Sources")  # in this order, among the lesson's own
-MENTION = re.compile(r"\b[Ll]essons?\s+((?:\d(?:\.\d+)?(?:\s+\(planned\))?(?:,\s+|\s+(?:and|or|to)\s+)?)+)")
+MENTION = re.compile(r"\b[Ll]essons?\s+((?:(?:0\b|\d\.\d+)(?:\s+\(planned\))?(?:,\s+|\s+(?:and|or|to)\s+)?)+)")
 MAX_BYTES, MAX_SECONDS, MAX_MEMORY_MB = 300_000, 120, 3000
 MACHINE_PATH = r"(?<![\w./:])/(?:home|root|tmp|Users|work|content|mnt|opt|usr|var)/\S*|\b[A-Z]:\\+\w\S*"
 IN_SOURCE = {  # what no cell is to hold
@@ -273,7 +273,7 @@ def paragraphs(page: Page) -> Rule:
     for i, cell in enumerate(page.nb.cells):
         if cell.cell_type == "markdown":
             for line in broken_lines(cell.source):
-                yield i, f"a line of a paragraph begins with {line[:12]!r}, as a list does: break it elsewhere"
+                yield i, f"a line in a paragraph begins with {line[:12]!r}, which makes a list: break it elsewhere"
 
 
 def broken_lines(source: str) -> list[str]:
