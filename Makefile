@@ -34,9 +34,8 @@ data: setup ## all data, packages of single lessons and pretrained weights, so t
 	@$(PY) tools/bootstrap.py extra
 	@[ -t 2 ] || export TQDM_DISABLE=1; $(PY) -m mmkit prepare
 
-lab: setup ## JupyterLab, open on the first notebook (LAB_OPTIONS="--no-browser --allow-root" passes options on)
-	@$(PY) tools/bootstrap.py extra || echo "JupyterLab starts all the same: single lessons need packages that are not here."
-	@$(PY) -m jupyter lab $(LAB_OPTIONS) notebooks/0_start_here.ipynb
+lab: setup ## JupyterLab, open on the first lesson; the data comes meanwhile (LAB_OPTIONS="--no-browser" passes options on)
+	@$(PY) tools/lab.py $(LAB_OPTIONS)
 
 check: setup ## the fast tests, under five minutes
 	@$(PYTEST) -m "not slow"

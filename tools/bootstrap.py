@@ -223,12 +223,12 @@ def chosen(extra=None):
 
 def install_locked(venv, text):
     """Installs what the lock entries in `text` name. A lock is complete, so nothing is worked out any more, and two
-    pips share the work: one takes TensorFlow, which is as large as all else."""
+    pips share the work: one takes what is slow, TensorFlow and the one package that has to be built, as all else is."""
     entries = re.split(r"^(?=\w)", text, flags=re.MULTILINE)[1:]
     first = [entry for entry in entries if entry.startswith("pip==")]  # no pip may replace another that is at work
-    large = [entry for entry in entries if entry.startswith("tensorflow==")]
-    rest = [entry for entry in entries if entry not in first + large]
-    for turn in ([first], [large, rest]):
+    slow = [entry for entry in entries if entry.startswith(("tensorflow==", "promise=="))]
+    rest = [entry for entry in entries if entry not in first + slow]
+    for turn in ([first], [slow, rest]):
         commands = []
         for number, share in enumerate(filter(None, turn)):
             listed = venv / f"requirements-{number}.txt"
@@ -259,8 +259,10 @@ class Progress:
     def hear(self, line):
         """Takes note of a line that a pip says."""
         found = re.match(r"\s*(Downloading|Using cached) (\S+?)-\d\S* (\(.*\))", line)
-        if line.startswith("Collecting "):
+        if line.startswith(("Collecting ", "Processing ")):
             self.fetched += 1
+        elif line.startswith("Ignoring "):  # of another system or Python
+            self.total -= 1
         elif found:
             self.now = f": {found.group(2)} {found.group(3)}"
         elif line.startswith("Installing collected"):

@@ -7,6 +7,7 @@ import io
 import os
 import re
 from pathlib import Path
+from urllib.parse import urljoin
 
 import jupytext
 import nbformat
@@ -189,7 +190,18 @@ def student_copy(nb: NotebookNode) -> NotebookNode:
 
 
 def student(project: Project, path: Path) -> Path:
-    """Writes the student copy under `build/student`, in the folder that the notebook has under `notebooks`."""
+    """Writes the student copy under `build/student`, in the folder that the notebook has under `notebooks`.
+
+    It may be handed out alone: a link to a page that is no lesson leads to the course in the web.
+    """
+
+    def outward(link: re.Match) -> str:
+        return link[0] if link[1].endswith(".ipynb") else f"]({urljoin(links.address(project, path), link[1])})"
+
+    twin = student_copy(read(path))
+    for cell in twin.cells:
+        if cell.cell_type == "markdown":
+            cell.source = re.sub(r"\]\(([^)#\s][^)\s]*)\)", outward, cell.source)
     target = project.build / "student" / path.resolve().relative_to(project.folder.resolve())
-    write(student_copy(read(path)), target)
+    write(twin, target)
     return target

@@ -89,8 +89,9 @@ def _contents(soup: BeautifulSoup) -> Tag:
 
 
 def _alternative(output: NotebookNode, kind: str) -> str:
-    """The text alternative that is stored with a picture."""
-    return html.escape(output.metadata.get(kind, {}).get("alt", ""))
+    """The text alternative that is stored with a picture, as an attribute; without one the exporter says so."""
+    stored = output.metadata.get(kind, {}).get("alt")
+    return f' alt="{html.escape(stored)}"' if stored else ""
 
 
 @cache
