@@ -388,7 +388,7 @@ def test_seeds_and_long_run_once_and_say_how_near_a_claim_is(course, capsys) -> 
     assert notebooks.main(["long", "1.3"], course) == 1
     said = capsys.readouterr().out
     assert "long: fails: It wins by a little." in said and "FAILS in a run" in said
-    assert "| none | seeds |" in overview.map_path(course).read_text(encoding="utf-8")
+    assert "| real | seeds |" in overview.map_path(course).read_text(encoding="utf-8")
     (course.folder / "first_edition.txt").write_text("1.3\n", encoding="utf-8")
     assert notebooks.main(["long", "1.3"], course) == 1 and "of the first edition" in capsys.readouterr().err
     assert notebooks.main(["long"], course) == 1 and "no lesson is named" in capsys.readouterr().err
