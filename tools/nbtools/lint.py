@@ -347,8 +347,8 @@ def limits(page: Page) -> Rule:
             yield 0, f"{number_of:,} {what} of {most:,}: one idea a lesson; leave out, or make two of it"
     if len(page.nb.cells) > MAX_CELLS:
         yield 0, f"{len(page.nb.cells)} cells of {MAX_CELLS}: one idea a lesson; leave out, or make two of it"
-    if count < 8 * lines:
-        yield 0, f"{count:,} words for {lines} lines of code: explain more, or show less code (about ten a line)"
+    if count < 10 * lines:
+        yield 0, f"{count:,} words for {lines} lines of code: explain more, or show less code (ten a line)"
     block = _lines(links.setup_block(page.project))
     for tag, most in (("setup", MAX_SETUP + block), ("pattern", MAX_PATTERN)):
         for i, cell in page.tagged(tag):
