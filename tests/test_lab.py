@@ -25,6 +25,7 @@ def started(monkeypatch, tmp_path):
     monkeypatch.setattr(lab.signal, "signal", lambda *_: None)
     monkeypatch.setattr(lab.Course, "bring_for", lambda self, lessons: told.brought.extend(lessons))
     monkeypatch.setattr(lab, "LOG", told.log)
+    monkeypatch.setenv("JUPYTER_DATA_DIR", str(tmp_path / "jupyter"))
     monkeypatch.delenv("MMKIT_OFFLINE", raising=False)
     return told
 
@@ -37,6 +38,16 @@ def test_the_first_lesson_is_opened_with_its_data(started, capsys):
     assert jupyter[1:4] == ["-m", "jupyter", "lab"] and jupyter[-1] == "--no-browser"
     assert f"--ServerApp.root_dir={lab.Project().root}" in jupyter
     assert "--LabApp.default_url=/lab/tree/notebooks/0_start_here.ipynb" in jupyter
+
+
+def test_drawings_are_shown_before_they_are_run(course, lesson, monkeypatch, tmp_path):
+    """JupyterLab shows SVG in a notebook only if this user has signed it, by running it or here."""
+    monkeypatch.setenv("JUPYTER_DATA_DIR", str(tmp_path / "jupyter"))
+    assert not lab.NotebookNotary().check_signature(lab.read(lesson))
+    lab.trust(course)
+    assert lab.NotebookNotary().check_signature(lab.read(lesson))
+    monkeypatch.setenv("JUPYTER_DATA_DIR", str(lesson / "no" / "folder"))
+    lab.trust(course)  # which says nothing, and JupyterLab starts
 
 
 def test_offline_nothing_comes_in_the_background(started, monkeypatch, capsys):
