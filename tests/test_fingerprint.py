@@ -28,7 +28,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def prints(root: Path) -> fingerprint.Fingerprint:
-    path = root / "notebooks" / "2_multimodal" / "2.04_fusion.ipynb"
+    (path,) = root.rglob("*.ipynb")
     return Kit(root).fingerprint(json.loads(path.read_text(encoding="utf-8")))
 
 

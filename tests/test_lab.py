@@ -21,8 +21,9 @@ def started(monkeypatch, tmp_path):
         told.commands.append([str(word) for word in command])
         return SimpleNamespace(wait=lambda: 7, poll=lambda: 0)
 
-    monkeypatch.setattr(lab.subprocess, "Popen", start)
-    monkeypatch.setattr(lab.signal, "signal", lambda *_: None)
+    alone = SimpleNamespace(Popen=start, DEVNULL=subprocess.DEVNULL, STDOUT=subprocess.STDOUT)
+    monkeypatch.setattr(lab, "subprocess", alone)  # in that module alone: others start processes too
+    monkeypatch.setattr(lab, "signal", SimpleNamespace(**vars(signal) | {"signal": lambda *_: None}))
     monkeypatch.setattr(lab.Course, "bring_for", lambda self, lessons: told.brought.extend(lessons))
     monkeypatch.setattr(lab, "LOG", told.log)
     monkeypatch.setenv("JUPYTER_DATA_DIR", str(tmp_path / "jupyter"))
@@ -43,9 +44,9 @@ def test_the_first_lesson_is_opened_with_its_data(started, capsys):
 def test_drawings_are_shown_before_they_are_run(course, lesson, monkeypatch, tmp_path):
     """JupyterLab shows SVG in a notebook only if this user has signed it, by running it or here."""
     monkeypatch.setenv("JUPYTER_DATA_DIR", str(tmp_path / "jupyter"))
-    assert not lab.NotebookNotary().check_signature(lab.read(lesson))
+    assert not lab.notary().check_signature(lab.read(lesson))
     lab.trust(course)
-    assert lab.NotebookNotary().check_signature(lab.read(lesson))
+    assert lab.notary().check_signature(lab.read(lesson))
     monkeypatch.setenv("JUPYTER_DATA_DIR", str(lesson / "no" / "folder"))
     lab.trust(course)  # which says nothing, and JupyterLab starts
 

@@ -152,9 +152,7 @@ def test_a_page_without_jupyterlab_is_refused(small, tmp_path: Path, monkeypatch
 
 
 def test_links_of_a_student_copy_lead_somewhere(course) -> None:
-    source = (
-        "[map](../README.md), [next](1.02_x.ipynb), [card](../../data/digits.md), [web](http://keras.io), [up](#a)"
-    )
+    source = "[map](../README.md), [next](1.02_x.ipynb), [card](../../data/digits.md), [web](http://keras.io), [up](#a)"
     path = course.folder / "1_foundations" / "1.01_x.ipynb"
     write(new_notebook(cells=[new_markdown_cell(source)]), path)
     text = read(author.student(course, path)).cells[0].source

@@ -12,6 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from jupyter_core.paths import jupyter_data_dir
 from nbformat.sign import NotebookNotary
 from nbtools.course import Course
 from nbtools.project import Problem, Project, read
@@ -51,12 +52,18 @@ def main(options: list[str]) -> int:
 def trust(project: Project) -> None:
     """Signs the stored outputs as this user's own: else JupyterLab does not show the drawings before they are run."""
     try:
-        notary = NotebookNotary()
-        Path(notary.data_dir).mkdir(parents=True, exist_ok=True)
+        signs = notary()
         for path in project.notebooks():
-            notary.sign(read(path))
+            signs.sign(read(path))
     except OSError:  # the user's own folder cannot be written: the drawings appear once they are run
         pass
+
+
+def notary() -> NotebookNotary:
+    """What signs notebooks for this user. Where it keeps that is said, or it would start an application to ask."""
+    folder = jupyter_data_dir()
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    return NotebookNotary(data_dir=folder)
 
 
 def bring_all(root: Path) -> subprocess.Popen | None:
