@@ -10,6 +10,7 @@ with mmkit.quiet_imports():
     import keras
 
     from mmkit.training import (
+        DenseSideBySide,
         SideBySide,
         Similarity,
         info_nce,
@@ -291,3 +292,31 @@ def test_a_probe_refuses():
         linear_probe(features, labels, validation=(features, labels[:3]))
     with pytest.raises(ValueError, match="features .examples, units."):
         linear_probe(features[None], labels, validation=(features, labels))
+
+
+def test_dense_copies_train_as_networks_alone_do(tmp_path):
+    random = np.random.default_rng(0)
+    x, y = random.normal(size=(12, 3, 5)).astype("float32"), random.integers(0, 4, (12, 3))
+    both = keras.Sequential([keras.Input((3, 5)), DenseSideBySide(6, "tanh"), DenseSideBySide(4)])
+    start = both.get_weights()
+    assert abs(start[0]).max() <= (6 / 11) ** 0.5 and not np.allclose(start[0][0], start[0][1])
+    compiled(both, keras.optimizers.AdamW(0.01, weight_decay=0.1))
+    both.fit(x, y, batch_size=4, epochs=3, shuffle=False, verbose=0)
+    for copy in range(3):
+        alone = keras.Sequential([keras.Input((5,)), keras.layers.Dense(6, "tanh"), keras.layers.Dense(4)])
+        alone.set_weights([weight[copy] for weight in start])
+        compiled(alone, keras.optimizers.AdamW(0.01, weight_decay=0.1))
+        alone.fit(x[:, copy], y[:, copy], batch_size=4, epochs=3, shuffle=False, verbose=0)
+        for together, weight in zip(both.get_weights(), alone.get_weights(), strict=True):
+            np.testing.assert_allclose(together[copy], weight, atol=1e-4)
+    both.save(tmp_path / "copies.keras")
+    again = keras.models.load_model(tmp_path / "copies.keras")
+    np.testing.assert_allclose(again.predict(x, verbose=0), both.predict(x, verbose=0), atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(5,), (None, 5), (3, 4, 5)])
+def test_dense_copies_refuse(shape):
+    with pytest.raises(ValueError, match="DenseSideBySide wants inputs"):
+        DenseSideBySide(2)(keras.Input(shape))
+    with pytest.raises(ValueError, match="one unit or more"):
+        DenseSideBySide(0)

@@ -4,9 +4,10 @@ from mmkit.training.augmented import augmented
 from mmkit.training.contrastive import Similarity, info_nce, nt_xent
 from mmkit.training.labelled_sets import labelled_sets, labels_needed
 from mmkit.training.probes import linear_probe
-from mmkit.training.side_by_side import SideBySide
+from mmkit.training.side_by_side import DenseSideBySide, SideBySide
 
 __all__ = [
+    "DenseSideBySide",
     "SideBySide",
     "Similarity",
     "augmented",
