@@ -27,7 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if options.command == "fetch":
             for name in sources.names() if options.all else options.names:
-                print(f"{name}: {sources.fetch(name)}")
+                print(f"{name}: {sources.fetch(name, progress=sys.stderr.isatty())}", flush=True)
         else:
             from mmkit.commands.prepare import prepare
 

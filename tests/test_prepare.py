@@ -37,7 +37,7 @@ def course(tmp_path, monkeypatch):
         (folder / "data").write_text(name)
         return folder
 
-    def fetch(name):
+    def fetch(name, progress):
         did.append(f"fetch {name}")
         fetched.add(name)
 
@@ -154,7 +154,7 @@ def test_weights_of_the_full_profile_that_do_not_come(course, monkeypatch):
 
 
 def test_offline_with_something_missing_is_one_line(course, monkeypatch, capsys):
-    def offline(name):
+    def offline(name, progress):
         raise sources.SourceError(f"{name} is not in the cache and MMKIT_OFFLINE is set: unset it")
 
     monkeypatch.setattr(sources, "fetch", offline)

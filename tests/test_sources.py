@@ -325,7 +325,7 @@ def test_fetch_command(shop, capsys):
 
 
 def test_fetch_command_interrupted(shop, monkeypatch, capsys):
-    def interrupt(name):
+    def interrupt(name, progress):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(sources, "fetch", interrupt)

@@ -12,8 +12,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+from nbformat.sign import NotebookNotary
 from nbtools.course import Course
-from nbtools.project import Problem, Project
+from nbtools.project import Problem, Project, read
 
 from mmkit.commands.background import LOG, at_work
 from mmkit.ground import settings
@@ -33,6 +34,7 @@ def main(options: list[str]) -> int:
         course.bring_for([course.lesson(first)])
     except Problem as problem:
         print(f"{problem}\nJupyterLab starts all the same.", file=sys.stderr)
+    trust(course.project)
     data = None if settings.offline() else bring_all(root)
     words = {"root": root, "first": course.project.relative(first)}
     given = [f"--{name}={value.format(**words)}" for name, value in SETTINGS.items()]
@@ -44,6 +46,17 @@ def main(options: list[str]) -> int:
     finally:
         if data and data.poll() is None:
             os.killpg(data.pid, signal.SIGTERM)  # with the pip that it may have started
+
+
+def trust(project: Project) -> None:
+    """Signs the stored outputs as this user's own: else JupyterLab does not show the drawings before they are run."""
+    try:
+        notary = NotebookNotary()
+        Path(notary.data_dir).mkdir(parents=True, exist_ok=True)
+        for path in project.notebooks():
+            notary.sign(read(path))
+    except OSError:  # the user's own folder cannot be written: the drawings appear once they are run
+        pass
 
 
 def bring_all(root: Path) -> subprocess.Popen | None:

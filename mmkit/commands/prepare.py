@@ -28,7 +28,7 @@ def prepare(names: list[str]) -> None:
         return
     if everything and settings.data_profile() == "small":
         for name in sources.names():  # each is of a data set or of pretrained weights
-            sources.fetch(name)
+            sources.fetch(name, progress=sys.stderr.isatty())
     print("mmkit: loading TensorFlow", file=sys.stderr)
     with mmkit.quiet_imports():
         import tensorflow  # noqa: F401, TFDS would load it later, with all its log lines
