@@ -125,6 +125,17 @@ def test_a_page_holds_formulas_contents_alternatives_and_links(small) -> None:
     assert 'href="https://github.com/someone/kit/blob/main/notebooks/README.md"' in made
 
 
+def test_a_picture_that_is_drawn_gets_its_caption(course, monkeypatch) -> None:
+    nb = new_notebook(cells=[new_code_cell("draw()"), new_markdown_cell("*The curve rises.*")])
+
+    def execute(nb, folder, name):
+        nb.cells[0].outputs = [new_output("display_data", {"image/png": "cG5n"})]
+
+    monkeypatch.setattr(author, "execute", execute)
+    author.run(course, nb, course.folder / "1.01_x.ipynb")
+    assert 'alt="The curve rises."' in page(nb, "Data", ADDRESS)
+
+
 def test_a_page_folds_what_is_folded(small) -> None:
     made = page(small, "Data", ADDRESS)
     assert made.count("<summary>Solution of exercise 1</summary>") == 1

@@ -78,8 +78,6 @@ def store(project: Project, path: Path) -> Measured:
     measured = run(project, nb, path)
     seconds = round(measured.seconds * 2 * USUAL_REFERENCE / (before + reference_seconds()))
     shrink_pictures(nb)
-    for i, caption in overview.captions(nb).items():
-        describe(nb.cells[i], caption)
     nb.metadata["mmkit"] = {
         "seconds": seconds,
         "peak_memory_mb": round(measured.peak_memory_mb / 10) * 10,
@@ -165,7 +163,7 @@ def shrink_pictures(nb: NotebookNode) -> None:
 
 
 def run(project: Project, nb: NotebookNode, path: Path) -> Measured:
-    """Executes `nb` in the folder of `path`.
+    """Executes `nb` in the folder of `path`, and gives each picture its caption as text alternative.
 
     Raises:
         Problem: if a cell fails; names the cell, and the copy with the outputs up to there.
@@ -177,6 +175,8 @@ def run(project: Project, nb: NotebookNode, path: Path) -> Measured:
         replace(failed, nbformat.writes(nb))
         raise Problem(f"{path.name}: {problem} (as far as it came: {project.relative(failed)})") from problem
     failed.unlink(missing_ok=True)
+    for i, caption in overview.captions(nb).items():
+        describe(nb.cells[i], caption)
     return measured
 
 

@@ -17,14 +17,13 @@ from nbformat import NotebookNode
 from nbtools import links
 from nbtools.course import Course, outputs_hash
 from nbtools.overview import FACTS_FORM, MEASURED_CELLS, captions, claims, facts, minutes, reading_minutes, words
-from nbtools.project import Number, Project, number, read, tags
+from nbtools.project import FOLDED, Number, Project, number, read, tags
 
 VERDICTS = {  # what the cells with these tags print
     "check": (r"Not yet: .+", 'the unsolved exercise does not print "Not yet: " and a reason: make the check say it'),
     "solution": (r"Right\.", 'the solution does not print "Right." alone: correct it'),
 }
 EXERCISE = ["exercise", *VERDICTS]  # the tags of an exercise's cells, in this order
-FOLDED = ("solution", "more-checks")  # tags of cells whose code is folded
 TAGS = {"setup", "claims", "more-checks", "drawing", "pattern", "slide", "nbval-check-output", *EXERCISE}
 MAX_LINES, MAX_COLUMNS = 25, 110
 MAX_WORDS, MAX_CODE, MAX_CELLS = 2500, 250, 60  # of a lesson; code without Setup, exercises and what is folded
@@ -259,7 +258,7 @@ def exercises(page: Page) -> Rule:
 
 def folded(page: Page) -> Rule:
     """What is folded is so in JupyterLab and on Colab, and its first line, which shows, gives nothing away."""
-    for tag in FOLDED:
+    for tag in sorted(FOLDED):
         for i, cell in page.tagged(tag):
             hidden = cell.metadata.get("jupyter", {}).get("source_hidden")
             if not hidden or cell.metadata.get("cellView") != "form":
