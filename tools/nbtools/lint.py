@@ -24,7 +24,7 @@ VERDICTS = {  # what the cells with these tags print
     "solution": (r"Right\.", 'the solution does not print "Right." alone: correct it'),
 }
 EXERCISE = ["exercise", *VERDICTS]  # the tags of an exercise's cells, in this order
-TAGS = {"setup", "claims", "more-checks", "drawing", "pattern", "slide", "nbval-check-output", *EXERCISE}
+TAGS = {"setup", "claims", "more-checks", "drawing", "folded", "pattern", "slide", "nbval-check-output", *EXERCISE}
 MAX_LINES, MAX_COLUMNS = 25, 110
 MAX_WORDS, MAX_CODE, MAX_CELLS = 2500, 250, 60  # of a lesson; code without Setup, exercises and what is folded
 MAX_SETUP, MAX_PATTERN, MAX_MISTAKE = 10, 20, 5  # lines after the fixed block; lines; cells

@@ -14,7 +14,7 @@ import nbformat
 from nbformat import NotebookNode
 
 ROOT = Path(__file__).resolve().parents[2]
-FOLDED = {"drawing", "more-checks", "solution"}  # the tags of cells that editors show folded
+FOLDED = {"drawing", "folded", "more-checks", "solution"}  # the tags of cells that editors show folded
 METADATA = {  # what the kernel of .venv tells of itself (tools/kernel.py), so that JupyterLab has nothing to change
     "kernelspec": {"display_name": "Python 3 (mmkit)", "language": "python", "name": "python3"},
     "language_info": {
