@@ -305,3 +305,16 @@ def test_a_lesson_that_does_not_fit_is_not_begun_and_is_listed(lesson: Path) -> 
     assert "1 lessons did not fit into the time: 2.04_fusion" in said and " passed" not in said.splitlines()[-1]
     said = report_of(lesson, f"--until={time.time() + enough}", reference)
     assert "did not fit" not in said and " passed" in said.splitlines()[-1]
+
+
+def test_the_last_digits_of_a_number_do_not_change_the_hash_of_outputs() -> None:
+    """Whoever formats a notebook may write them another way; a number that changed is seen."""
+    hashes = []
+    for value in (15.537183970311037, 15.537183970311036, 15.5371840):
+        nb = nbformat.v4.new_notebook(cells=[new_code_cell("x")])
+        data = {"application/vnd.mmkit.claims+json": [{"value": value}], "text/plain": "x"}
+        nb.cells[0].outputs = [nbformat.v4.new_output("display_data", data)]
+        hashes.append(outputs_hash(nb))
+    assert hashes[0] == hashes[1]
+    nb.cells[0].outputs[0].data["application/vnd.mmkit.claims+json"][0]["value"] = 15.5372
+    assert outputs_hash(nb) != hashes[0]

@@ -295,17 +295,19 @@ def test_a_probe_refuses():
 
 
 def test_dense_copies_train_as_networks_alone_do(tmp_path):
+    """The loss is the mean over copies, so each has a third of the gradient: Adam without epsilon ignores that."""
+    keras.utils.set_random_seed(0)
     random = np.random.default_rng(0)
     x, y = random.normal(size=(12, 3, 5)).astype("float32"), random.integers(0, 4, (12, 3))
     both = keras.Sequential([keras.Input((3, 5)), DenseSideBySide(6, "tanh"), DenseSideBySide(4)])
     start = both.get_weights()
     assert abs(start[0]).max() <= (6 / 11) ** 0.5 and not np.allclose(start[0][0], start[0][1])
-    compiled(both, keras.optimizers.AdamW(0.01, weight_decay=0.1))
+    compiled(both, keras.optimizers.AdamW(0.01, weight_decay=0.1, epsilon=1e-12))
     both.fit(x, y, batch_size=4, epochs=3, shuffle=False, verbose=0)
     for copy in range(3):
         alone = keras.Sequential([keras.Input((5,)), keras.layers.Dense(6, "tanh"), keras.layers.Dense(4)])
         alone.set_weights([weight[copy] for weight in start])
-        compiled(alone, keras.optimizers.AdamW(0.01, weight_decay=0.1))
+        compiled(alone, keras.optimizers.AdamW(0.01, weight_decay=0.1, epsilon=1e-12))
         alone.fit(x[:, copy], y[:, copy], batch_size=4, epochs=3, shuffle=False, verbose=0)
         for together, weight in zip(both.get_weights(), alone.get_weights(), strict=True):
             np.testing.assert_allclose(together[copy], weight, atol=1e-4)

@@ -137,8 +137,16 @@ def outputs_hash(nb: NotebookNode) -> str:
 
 
 def _shown(output: NotebookNode) -> list:
-    data = {kind: text if kind.endswith("json") else "".join(text) for kind, text in output.get("data", {}).items()}
+    data = {
+        kind: _rounded(shown) if kind.endswith("json") else "".join(shown)
+        for kind, shown in output.get("data", {}).items()
+    }
     return [output.output_type, output.get("name"), "".join(output.get("text", "")), data]
+
+
+def _rounded(data: object) -> object:
+    """JSON with its numbers to nine digits: who formats a notebook may write the last ones another way."""
+    return json.loads(json.dumps(data), parse_float=lambda text: float(f"{float(text):.9g}"))
 
 
 def reference_seconds() -> float:
