@@ -298,6 +298,7 @@ def test_what_a_lesson_of_the_course_depends_on() -> None:
     assert "source espeak" not in text
     held = Course(Project()).lesson(Project().find("2.1")).now.definitions
     assert {("mmkit.lesson.plots", "use_style"), ("mmkit.lesson.exercises", "grade")} <= held, "those are of the look"
+    assert ("mmkit.lesson.drawing", "_width") in held, "what a drawing reaches, too"
 
 
 # ---- what is stored -----------------------------------------------------------------------------------------------

@@ -315,6 +315,8 @@ class Kit:
         look.keys |= reach.keys
         look.add(reach.shown)
         look.follow(_References([*fixed, *drawn]), imports)
+        while look.shown - look.keys:  # what only shows may reach more of its kind
+            look.add(look.shown)
         look.keys -= reach.keys
         parts = {"format": FORMAT, "cells": digest(*map(normal, cells), *unread)}
         parts |= self._hashes(reach.keys)
