@@ -48,11 +48,6 @@ class Number(NamedTuple):
     def __str__(self) -> str:
         return f"{self.part}.{self.place}" if self.place else str(self.part)
 
-    @property
-    def in_names(self) -> str:
-        """How files are named, so that they sort: "2.04"."""
-        return f"{self.part}.{self.place:02}" if self.place else str(self.part)
-
 
 @dataclass(frozen=True)
 class Planned:
