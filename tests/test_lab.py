@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import time
 from types import SimpleNamespace
 
 import lab
@@ -77,6 +78,9 @@ def test_one_background_at_a_time_which_may_be_killed(monkeypatch, tmp_path):
     finally:
         os.killpg(first.pid, signal.SIGKILL)
         first.wait()
+    until = time.monotonic() + 60
+    while background.at_work(log) and time.monotonic() < until:  # its child holds the log until it, too, has ended
+        time.sleep(0.01)
     assert not background.at_work(log)
 
 
