@@ -230,6 +230,26 @@ def test_a_keras_file_brings_the_same_outputs_back_in_a_fresh_process(case: Case
 
 
 @each
+def test_a_frozen_layer_stays_frozen(case: Case, tmp_path: Path):
+    """Made so, set so, and after both in a file: the layers inside are frozen, too, and can be set free again."""
+    features = case.features(2)
+    made = case.make(trainable=False)
+    case.call(made, features)
+    assert keras.Sequential([made]).trainable_variables == []
+    free = case.make()
+    case.call(free, features)
+    made.trainable = True
+    assert len(made.trainable_variables) == len(free.trainable_variables)
+    model = case.model()
+    for layer in model.layers:
+        layer.trainable = False
+    assert model.trainable_variables == []
+    model.save(tmp_path / "frozen.keras")
+    again = keras.models.load_model(tmp_path / "frozen.keras")
+    assert again.trainable_variables == []
+
+
+@each
 def test_a_wrong_rank_is_named(case: Case):
     layer, features = case.make(), case.features(4)
     case.call(layer, features)

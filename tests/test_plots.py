@@ -115,3 +115,21 @@ def test_training_takes_what_fit_returns_and_axes_of_its_own():
     for empty in ({}, {"loss": []}, {"val_loss": [1.0]}):
         with pytest.raises(ValueError, match="wants a history with a loss"):
             plots.training(empty)
+
+
+def test_regions_tint_the_plane_by_the_predicted_class():
+    x, labels = np.array([[-1.0, -1.0], [1.0, 1.0], [1.0, -1.0]]), np.array([0, 1, 1])
+    ax = plots.regions(lambda points: (points[:, 0] > 0).astype(int), x, labels, title="half and half")
+    tint = ax.get_images()[0]
+    classes = np.asarray(tint.get_array())
+    assert classes[:, 0].max() == 0 and classes[:, -1].min() == 1, "class 0 on the left, 1 on the right"
+    left, right, bottom, top = tint.get_extent()
+    assert left < -1 and right > 1 and bottom < -1 and top > 1, "all examples lie inside"
+    assert [len(line.get_xdata()) for line in ax.get_lines()] == [1, 2], "a line of markers a class"
+    assert len({line.get_marker() for line in ax.get_lines()}) == 2, "to be told apart in grey"
+
+
+@pytest.mark.parametrize("shape, label", [((3, 3), 0), ((3, 2), 6), ((3,), 0)])
+def test_regions_refuse(shape, label):
+    with pytest.raises(ValueError, match="regions wants points"):
+        plots.regions(lambda points: np.zeros(len(points)), np.zeros(shape), np.full(3, label))

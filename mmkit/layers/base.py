@@ -12,7 +12,7 @@ from mmkit.layers.kernels import (
     inner_options,
     keras_name,
     kernel_config,
-    settle_dtypes,
+    settle,
     take_kernel_options,
 )
 from mmkit.layers.types import Features, Mask, Shape, Tensor
@@ -94,7 +94,7 @@ class FusionLayer(keras.layers.Layer):
             masks.check_shape(kind, name, features_shape[name], self.RANKS)
         self.sizes = {name: features_shape[name][-1] for name in self.names}
         self.build_modalities({name: tuple(features_shape[name]) for name in self.names})
-        settle_dtypes(self)
+        settle(self)
 
     def call(self, features: Features, mask: Mask | None = None, training: bool | None = None) -> Tensor:
         return self.fuse(*self.check(features, mask), training)

@@ -11,7 +11,7 @@ from keras import ops
 from mmkit import pretrained
 from mmkit.layers import masks
 from mmkit.layers.base import check_positive
-from mmkit.layers.kernels import branch_config, inner_options, settle_dtypes, take_kernel_options
+from mmkit.layers.kernels import branch_config, freeze, inner_options, settle, take_kernel_options
 from mmkit.layers.types import Shape, Tensor
 
 POOLINGS = ("cls", "mean", "attention")
@@ -128,8 +128,8 @@ class BertTextBranch(keras.layers.Layer):
     @trainable.setter
     def trainable(self, value: bool) -> None:
         keras.layers.Layer.trainable.fset(self, value)
-        if value and hasattr(self, "projection"):
-            self._freeze()
+        if hasattr(self, "projection"):
+            self._freeze() if value else freeze(self)
 
     def _freeze(self) -> None:
         """Marks what is trained of the backbone."""
@@ -153,7 +153,7 @@ class BertTextBranch(keras.layers.Layer):
         if self.attend is not None:
             self.attend.build((None, None, self.width))
         self.projection.build((None, None, self.width) if self.tokens else (None, self.width))
-        settle_dtypes(self)
+        settle(self)
 
     def _check_rank(self, shape: Shape) -> None:
         shape = tuple(shape)

@@ -8,7 +8,7 @@ from keras import ops
 
 from mmkit.layers import masks
 from mmkit.layers.base import check_positive
-from mmkit.layers.kernels import branch_config, inner_options, settle_dtypes, take_kernel_options
+from mmkit.layers.kernels import branch_config, inner_options, settle, take_kernel_options
 from mmkit.layers.types import Shape, Tensor
 
 
@@ -98,7 +98,7 @@ class Conv2DBranch(keras.layers.Layer):
         self.rows = shape[1] if self.pooling == "flatten" else 1
         self.row_size = shape[2] * shape[3]
         self.projection.build((None, self.rows * self.row_size))
-        settle_dtypes(self)
+        settle(self)
 
     def call(self, inputs: Tensor, mask: Tensor | None = None, training: bool | None = None) -> Tensor:
         masks.check_shape("Conv2DBranch", self.name, inputs.shape, ranks=(4,), size=self.built_for[-1])

@@ -94,14 +94,27 @@ def _parts(layer: keras.layers.Layer) -> Iterator[keras.layers.Layer]:
             yield from _parts(inner)
 
 
-def settle_dtypes(layer: keras.layers.Layer) -> None:
-    """Gives each layer inside `layer`, once all are built, the policy that a map from `dtype_config` holds for it.
+def settle(layer: keras.layers.Layer) -> None:
+    """Hands on to the layers inside `layer`, once all are built, what was said of it before they were made.
 
-    Keras's Dense layer is made by the map, but cannot be saved with it.
+    Each gets the policy that a map from `dtype_config` holds for it: Keras's Dense layer is made by the map, but cannot
+    be saved with it. And all are frozen if `layer` is: made with `trainable=False`, or saved after it was set so.
     """
     for inner in _parts(layer):
         if isinstance(inner.dtype_policy, keras.dtype_policies.DTypePolicyMap) and inner.path:
             inner._dtype_policy = inner.dtype_policy[inner.path]
+    if not layer.trainable:
+        freeze(layer)
+
+
+def freeze(layer: keras.layers.Layer) -> None:
+    """Sets `layer` and all layers inside it not to be trained.
+
+    Setting `layer.trainable` stops at a layer that is frozen already, because TensorFlow ignores it when an attribute
+    is set to what it is; a layer inside that one, or made later, would still be trained.
+    """
+    for one in layer._flatten_layers():
+        keras.layers.Layer.trainable.fset(one, False)
 
 
 def drawn_apart(initializer: Any, count: int, axis: int) -> Callable[..., Tensor]:

@@ -7,7 +7,7 @@ from keras import ops
 
 from mmkit.layers import masks
 from mmkit.layers.base import check_positive
-from mmkit.layers.kernels import branch_config, inner_options, take_kernel_options
+from mmkit.layers.kernels import branch_config, inner_options, settle, take_kernel_options
 from mmkit.layers.types import Shape, Tensor
 
 
@@ -104,6 +104,7 @@ class LSTMBranch(keras.layers.Layer):
             size = self.units if depth else self.size
             for lstm in [forward, *self.backward[depth : depth + 1]]:
                 lstm.build((None, None, size))
+        settle(self)
 
     def call(self, inputs: Tensor, mask: Tensor | None = None, training: bool | None = None) -> Tensor:
         masks.check_shape("LSTMBranch", self.name, inputs.shape, ranks=(3,), size=self.size)

@@ -7,7 +7,7 @@ from keras import ops
 
 from mmkit.layers import masks
 from mmkit.layers.base import check_positive
-from mmkit.layers.kernels import branch_config, inner_options, settle_dtypes, take_kernel_options
+from mmkit.layers.kernels import branch_config, inner_options, settle, take_kernel_options
 from mmkit.layers.types import Shape, Tensor
 
 
@@ -71,7 +71,7 @@ class TabularBranch(keras.layers.Layer):
         self.columns = input_shape[-1]
         self.expansion.build((None, 2 * self.columns))
         self.projection.build((None, self.hidden))
-        settle_dtypes(self)
+        settle(self)
 
     def call(self, inputs: Tensor, mask: Tensor | None = None, training: bool | None = None) -> Tensor:
         masks.check_shape("TabularBranch", self.name, inputs.shape, ranks=(2,), size=self.columns)

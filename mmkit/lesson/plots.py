@@ -1,17 +1,19 @@
 """The few plots that more than one lesson needs. Each returns its axes, and reads well when printed in grey."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
 
 from mmkit.evaluate import Interval
 
 # Dark to light, so that they stay apart in grey too; chosen from the colour-blind safe set of Okabe and Ito (2008).
 COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#E69F00", "#56B4E9")
 MARKERS = ("o", "s", "^", "D", "v", "P")
+TINTS = ("#bdbdbd", "#dceaf5", "#f6c7a4", "#cfe8df", "#f7e3b5", "#e6f3fb")  # the same colours, pale, for areas
 
 
 def use_style() -> None:
@@ -222,6 +224,61 @@ def training(
     axes[0].set_title(title, fontsize=10)
     axes[0].legend(fontsize=8)
     return axes
+
+
+def regions(
+    predict: Callable[[np.ndarray], np.ndarray],
+    x: np.ndarray,
+    labels: np.ndarray,
+    *,
+    title: str = "",
+    ax: Axes | None = None,
+) -> Axes:
+    """The plane tinted by the class that a classifier gives to each point, with examples on it.
+
+    Args:
+        predict: gives a class, a whole number from 0, for each row of an array `(points, 2)`.
+        x: the examples to show, shape `(examples, 2)`.
+        labels: their true classes, shape `(examples,)`, six classes at most.
+        title: over the panel.
+        ax: where to draw; a new figure if None.
+
+    Returns:
+        The axes.
+
+    Raises:
+        ValueError: if the examples are no points of a plane, or have more than six classes.
+
+    Example:
+        >>> import numpy as np
+        >>> from mmkit.lesson import plots
+        >>> x, labels = np.array([[-1.0, 0.0], [1.0, 0.5]]), np.array([0, 1])
+        >>> ax = plots.regions(lambda points: (points[:, 0] > 0).astype(int), x, labels, title="a straight line")
+        >>> ax.get_title()
+        'a straight line'
+    """
+    x, labels = np.asarray(x), np.asarray(labels)
+    if x.ndim != 2 or x.shape[1] != 2 or labels.min() < 0 or labels.max() >= len(TINTS):
+        raise ValueError(
+            f"regions wants points (examples, 2) of at most {len(TINTS)} classes: got shape {x.shape} and classes "
+            f"from {labels.min()} to {labels.max()}"
+        )
+    if ax is None:
+        _, ax = plt.subplots(figsize=(3.2, 3.2))
+    low, high = x.min(axis=0), x.max(axis=0)
+    margin = 0.1 * (high - low).max()
+    across, up = (np.linspace(low[axis] - margin, high[axis] + margin, 160) for axis in (0, 1))
+    points = np.stack(np.meshgrid(across, up), axis=-1)
+    classes = np.asarray(predict(points.reshape(-1, 2))).reshape(points.shape[:2])
+    place = {"origin": "lower", "extent": (across[0], across[-1], up[0], up[-1]), "interpolation": "nearest"}
+    ax.imshow(classes, cmap=ListedColormap(TINTS), vmin=0, vmax=len(TINTS) - 1, **place)
+    for label in np.unique(labels):
+        own = x[labels == label]
+        ax.plot(*own.T, linestyle="", marker=MARKERS[label], markersize=3, color=COLOURS[label])
+    ax.set_title(title, fontsize=10)
+    ax.set_xlabel("$x_1$")
+    ax.set_ylabel("$x_2$")
+    return ax
 
 
 def confusion(matrix: np.ndarray, names: Sequence[str], *, title: str, ax: Axes | None = None) -> Axes:
