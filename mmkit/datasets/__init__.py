@@ -15,6 +15,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from mmkit import pipelines
+from mmkit.datasets import recordings
 from mmkit.datasets.av_digits import AvDigits, DigitSenses
 from mmkit.datasets.digits import Digits
 from mmkit.datasets.emoji import Emoji
@@ -23,7 +24,7 @@ from mmkit.datasets.reviews import Reviews
 from mmkit.datasets.watch import Watch
 from mmkit.ground import settings, sources
 
-__all__ = ["AvDigits", "Digits", "Emoji", "Intents", "Reviews", "Watch", "build", "load", "names"]
+__all__ = ["AvDigits", "Digits", "Emoji", "Intents", "Reviews", "Watch", "build", "load", "names", "recordings"]
 
 # TFDS warns of a name of its own that it still uses itself: nothing that a reader of a lesson could act on.
 logging.getLogger("absl").addFilter(lambda record: "FeatureConnector.dtype" not in record.getMessage())
