@@ -10,7 +10,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from nbtools.author import NO_SOLUTION, student_copy
+from nbtools.author import NO_SOLUTION, student_copy, tells_a_solution
 from nbtools.project import Project, read, tags
 
 from mmkit.lesson import grade
@@ -104,6 +104,14 @@ def test_a_name_that_only_a_solution_defines_is_found(lesson: Path) -> None:
     assert "F821" not in undefined(nb) and "F821 Undefined name `share_right_solution`" in undefined(student_copy(nb))
 
 
+def test_a_folded_cell_that_uses_a_solution_goes_with_it(lesson: Path) -> None:
+    nb = read(lesson)
+    told = nbformat.v4.new_code_cell("# @title What it reaches\nshare_right_solution(1)", metadata={"tags": ["folded"]})
+    kept = nbformat.v4.new_code_cell("# @title A riddle\nsecret = 1", metadata={"tags": ["folded"]})
+    nb.cells += [told, kept]
+    assert [cell.source for cell in student_copy(nb).cells[-2:]] == [NO_SOLUTION, kept.source]
+
+
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_student_copy_differs_in_the_solutions_alone(path: Path) -> None:
     nb, twin = read(path), student_copy(read(path))
@@ -111,7 +119,7 @@ def test_student_copy_differs_in_the_solutions_alone(path: Path) -> None:
     for cell, other in zip(nb.cells, twin.cells, strict=True):
         assert tags(cell) == tags(other) and cell.cell_type == other.cell_type
         assert not other.get("outputs")
-        if "solution" in tags(cell):
+        if tells_a_solution(cell):
             assert other.source == NO_SOLUTION
         else:
             assert other.source == cell.source and other.metadata == cell.metadata

@@ -180,11 +180,16 @@ def run(project: Project, nb: NotebookNode, path: Path) -> Measured:
     return measured
 
 
+def tells_a_solution(cell: NotebookNode) -> bool:
+    """Whether a cell is a solution, or a folded one that uses what a solution defines: a name ending in `_solution`."""
+    return "solution" in tags(cell) or ("folded" in tags(cell) and bool(re.search(r"_solution\b", cell.source)))
+
+
 def student_copy(nb: NotebookNode) -> NotebookNode:
-    """The notebook without its solutions and outputs; nothing else differs."""
+    """The notebook without its solutions, what they reach, and outputs; nothing else differs."""
     twin, _ = ClearOutputPreprocessor().preprocess(copy.deepcopy(nb), {})
     for cell in twin.cells:
-        if "solution" in tags(cell):
+        if tells_a_solution(cell):
             cell.source = NO_SOLUTION
     return twin
 
