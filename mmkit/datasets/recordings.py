@@ -108,7 +108,9 @@ def sound_features(sounds: Sequence[np.ndarray]) -> np.ndarray:
     mel, found = mel_spectrogram(), []
     for start in range(0, len(sounds), 200):
         some = sounds[start : start + 200]
-        padded = np.zeros((len(some), max(map(len, some))), "float32")
+        padded = np.zeros(
+            (len(some), max(map(len, some)) + 256), "float32"
+        )  # every recording ends in a frame of silence
         for row, sound in zip(padded, some, strict=True):
             row[: len(sound)] = sound / 32_768
         for bands, sound in zip(np.asarray(mel(padded)), some, strict=True):
@@ -119,13 +121,48 @@ def sound_features(sounds: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def picture_features(folder: Path | str, names: Sequence[str]) -> np.ndarray:
-    """The pictures at half their resolution, shape `(recordings, 196)`, from 0 to 1."""
+    """The pictures at half their resolution.
+
+    Args:
+        folder: what `record` wrote.
+        names: the names of the files, as `recordings.csv` has them.
+
+    Returns:
+        Shape `(recordings, 196)`, from 0 to 1.
+
+    Raises:
+        FileNotFoundError: if a picture is missing.
+
+    Example:
+        >>> import tempfile
+        >>> from mmkit.datasets import recordings
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _ = recordings.record(folder, strangers=True)
+        ...     recordings.picture_features(folder, ["rec_0000", "rec_0001"]).shape
+        (2, 196)
+    """
     pictures = np.stack([np.asarray(Image.open(Path(folder, f"{name}.png"))) for name in names])
     return pictures.reshape(-1, 14, 2, 14, 2).mean(axis=(2, 4)).reshape(len(names), -1) / 255
 
 
 def touch_features(folder: Path | str, names: Sequence[str]) -> np.ndarray:
-    """Each cell's mean pressure in six stretches of time, shape `(recordings, 96)`, 0 to 1; zeros where missing."""
+    """Each cell's mean pressure in six stretches of time.
+
+    Args:
+        folder: what `record` wrote.
+        names: the names of the files, as `recordings.csv` has them.
+
+    Returns:
+        Shape `(recordings, 96)`, from 0 to 1; zeros where the touch is missing.
+
+    Example:
+        >>> import tempfile
+        >>> from mmkit.datasets import recordings
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _ = recordings.record(folder, strangers=True)
+        ...     recordings.touch_features(folder, ["rec_0000", "no such recording"]).max(axis=1) > 0
+        array([ True, False])
+    """
     found = np.zeros((len(names), 6, senses.TOUCH_CELLS))
     for row, name in zip(found, names, strict=True):
         path = Path(folder, f"{name}.csv")
