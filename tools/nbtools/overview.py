@@ -43,7 +43,7 @@ T: a theme or technique. P: an application. E: a mistake in a document, put righ
 
 def minutes(seconds: float) -> str:
     """How the facts line says it: "Under 1 minute", "About 2 minutes"."""
-    return "Under 1 minute" if seconds < 60 else f"About {math.ceil(seconds / 60)} minutes"
+    return "Under 1 minute" if seconds <= 60 else f"About {math.ceil(seconds / 60)} minutes"
 
 
 def title(nb: NotebookNode) -> str:
