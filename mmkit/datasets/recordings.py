@@ -108,9 +108,8 @@ def sound_features(sounds: Sequence[np.ndarray]) -> np.ndarray:
     mel, found = mel_spectrogram(), []
     for start in range(0, len(sounds), 200):
         some = sounds[start : start + 200]
-        padded = np.zeros(
-            (len(some), max(map(len, some)) + 256), "float32"
-        )  # every recording ends in a frame of silence
+        # every recording ends in a frame of silence, so a longer neighbour changes nothing
+        padded = np.zeros((len(some), max(map(len, some)) + 256), "float32")
         for row, sound in zip(padded, some, strict=True):
             row[: len(sound)] = sound / 32_768
         for bands, sound in zip(np.asarray(mel(padded)), some, strict=True):
