@@ -474,8 +474,8 @@ class Reader:
         """A batch of rows as arrays, as `model.predict` takes it. One new recording is a list of one row.
 
         Args:
-            rows: each from the name of a sense to the name of a file, and from that of `start` to seconds. Others are
-                not looked at. A sense that is left out, empty or None is absent.
+            rows: each from the name of a sense to the name of a file, and from that of `start` to seconds. Label and
+                group may be there and are not looked at. A sense that is left out, empty or None is absent.
             folder: what the names are relative to.
 
         Returns:
@@ -483,8 +483,13 @@ class Reader:
 
         Raises:
             BrokenFiles: a line for each file that cannot be read.
-            ValueError: if there is no row.
+            ValueError: if there is no row, or one has a name that the reader does not know: a misspelt sense would
+                pass for an absent one.
         """
+        names = [name for name in (*self.senses, self.start, self.label, self.group) if name is not None]
+        unknown = sorted({str(name) for row in rows for name in row if name not in names})
+        if unknown:
+            raise ValueError(f"the reader does not know {unknown[0]!r}: it knows {', '.join(names)}")
         return self._stacked([self._read(row, Path(folder)) for row in rows])
 
     def _stacked(self, read: Sequence[tuple[dict, list[Fault]]]) -> dict[str, np.ndarray]:

@@ -392,6 +392,10 @@ def test_wrong_arguments_say_what_is_wrong(folder):
         (lambda: Reader({"a": Picture(8, 8), "a_mask": Picture(8, 8)}), "'a_mask' is needed twice"),
         (lambda: Reader({"a": Picture(8, 8)}, label="a"), "'a' is needed twice"),
         (lambda: reader().arrays([], folder), "there is no row to read"),
+        (
+            lambda: reader().arrays([{"sounds": "Ana.wav", "photo": "Ana0.png", "start": 0}], folder),
+            "does not know 'sounds': it knows photo, sound, touch, start, digit, person",
+        ),
     ):
         with pytest.raises(ValueError, match=said):
             make()
