@@ -12,7 +12,9 @@ import pytest
 ROOMS = (
     "mmkit",
     "mmkit.datasets",
+    "mmkit.datasets.sessions",
     "mmkit.evaluate",
+    "mmkit.files",
     "mmkit.layers",
     "mmkit.lesson",
     "mmkit.pipelines",

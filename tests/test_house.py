@@ -14,6 +14,7 @@ MAY_IMPORT = {
     "ground": set(),
     "evaluate": set(),
     "pipelines": {"ground"},
+    "files": {"pipelines"},
     "training": {"evaluate"},
     "pretrained": {"ground"},
     "layers": {"pretrained"},
