@@ -11,6 +11,7 @@ with mmkit.quiet_imports():
 
     from mmkit.training import (
         DenseSideBySide,
+        RateGrid,
         SideBySide,
         Similarity,
         info_nce,
@@ -322,3 +323,61 @@ def test_dense_copies_refuse(shape):
         DenseSideBySide(2)(keras.Input(shape))
     with pytest.raises(ValueError, match="one unit or more"):
         DenseSideBySide(0)
+
+
+def two_inputs():
+    inputs = {name: keras.Input((5,), name=name) for name in "ab"}
+    hidden = keras.layers.Dense(7, "tanh")(keras.layers.Concatenate()([inputs["a"], inputs["b"]]))
+    return keras.Model(inputs, keras.layers.Dense(3)(hidden))
+
+
+def grid_examples(count=90):
+    random = np.random.default_rng(0)
+    x = {name: random.normal(size=(count, 5)).astype("float32") for name in "ab"}
+    return x, (x["a"][:, 0] > 0) + 1 * (x["b"][:, 0] > 0)
+
+
+def test_a_copy_in_a_grid_of_rates_is_a_network_trained_alone():
+    x, y = grid_examples()
+    grid = RateGrid(two_inputs, (0.01, 0.1), repetitions=2, seed=0).fit(x, y, (x, y), steps=9, every=3, batch_size=30)
+    random = np.random.default_rng(0)
+    order = np.concatenate([random.permutation(90) for _ in range(3)])  # three epochs of three batches
+    for place, rate in enumerate(grid.rates):
+        for repetition in range(2):
+            keras.utils.set_random_seed(repetition)
+            alone = compiled(two_inputs(), keras.optimizers.Adam(rate))
+            shuffled = {name: array[order] for name, array in x.items()}
+            alone.fit(shuffled, y[order], 30, shuffle=False, verbose=0)
+            assert alone.evaluate(x, y, verbose=0) == pytest.approx(grid.losses[-1, place, repetition], rel=1e-4)
+    assert grid.steps.tolist() == [3, 6, 9]
+    assert grid.best == grid.losses.min(axis=0).mean(axis=-1).argmin()
+
+
+def test_a_grid_keeps_each_network_as_it_was_at_its_lowest_loss():
+    x, y = grid_examples()
+    other = grid_examples()[1][::-1].copy()  # labels that do not belong to the examples: the loss rises again
+    grid = RateGrid(two_inputs, (0.3,), repetitions=3).fit(x, y, (x, other), steps=60, every=3, batch_size=30)
+    scores = grid.predict(x)
+    losses = -special.log_softmax(scores, axis=-1)[:, np.arange(90), other].mean(axis=1)
+    np.testing.assert_allclose(losses, grid.losses[:, 0].min(axis=0), rtol=1e-4)
+    assert (grid.losses[-1] > grid.losses.min(axis=0)).all()
+
+
+def test_a_grid_trains_the_same_again_and_feels_dropout():
+    x, y = grid_examples()
+    options = {"steps": 20, "every": 10, "batch_size": 30}
+    grid = RateGrid(two_inputs, (0.01, 0.03), repetitions=2, seed=1)
+    first, again, dropped = (grid.fit(x, y, (x, y), dropout=share, **options).losses for share in (0, 0, 0.4))
+    np.testing.assert_array_equal(first, again)
+    assert not np.allclose(first, dropped)
+    assert len(set(first[-1].ravel().round(5))) == 4  # no two copies are the same
+
+
+def test_a_grid_of_rates_refuses():
+    with pytest.raises(ValueError, match="a rate and a repetition or more"):
+        RateGrid(two_inputs, (), repetitions=2)
+    with pytest.raises(ValueError, match="whose weights are all trained"):
+        RateGrid(lambda: keras.Sequential([keras.Input((2,)), keras.layers.BatchNormalization()]), (0.1,))
+    x, y = grid_examples(20)
+    with pytest.raises(ValueError, match="20 examples, batches of 30"):
+        RateGrid(two_inputs, (0.1,)).fit(x, y, (x, y), steps=10, every=5, batch_size=30)

@@ -4,10 +4,12 @@ from mmkit.training.augmented import augmented
 from mmkit.training.contrastive import Similarity, info_nce, nt_xent
 from mmkit.training.labelled_sets import labelled_sets, labels_needed
 from mmkit.training.probes import linear_probe
+from mmkit.training.rate_grid import RateGrid
 from mmkit.training.side_by_side import DenseSideBySide, SideBySide
 
 __all__ = [
     "DenseSideBySide",
+    "RateGrid",
     "SideBySide",
     "Similarity",
     "augmented",
