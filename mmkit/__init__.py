@@ -1,7 +1,8 @@
 """mmkit: the small package under a course on multimodal deep learning in Keras.
 
 Import what a lesson needs from its module: `mmkit.layers`, `mmkit.datasets`, `mmkit.files`, `mmkit.pipelines`,
-`mmkit.evaluate`, `mmkit.training`, `mmkit.lesson`. Importing `mmkit` alone is quick: it loads neither TensorFlow nor Keras.
+`mmkit.evaluate`, `mmkit.training`, `mmkit.lesson`. Importing `mmkit` alone is quick: it loads neither TensorFlow nor
+Keras.
 """
 
 import os
