@@ -11,6 +11,7 @@ with mmkit.quiet_imports():
 
     from mmkit.training import (
         DenseSideBySide,
+        Fade,
         RateGrid,
         SideBySide,
         Similarity,
@@ -381,3 +382,35 @@ def test_a_grid_of_rates_refuses():
     x, y = grid_examples(20)
     with pytest.raises(ValueError, match="20 examples, batches of 30"):
         RateGrid(two_inputs, (0.1,)).fit(x, y, (x, y), steps=10, every=5, batch_size=30)
+
+
+def test_fading_mixes_noise_like_the_data_into_a_share_of_the_examples():
+    clean = np.full((4000, 5), 2.0, "float32")
+    fade = Fade(center=10.0, spread=3.0, rate=0.5, seed=1)
+    assert np.array_equal(fade(clean), clean)  # in use nothing changes
+    faded = np.array(fade(clean, training=True))
+    changed = (faded != clean).any(axis=1)
+    assert abs(changed.mean() - 0.5) < 0.04
+    assert abs(faded[changed].mean() - 6.0) < 0.3  # levels are even: on average half the way to the centre
+    noise = np.array(fade.mix(clean, 1.0))
+    assert abs(noise.mean() - 10) < 0.1 and abs(noise.std() - 3) < 0.1
+    assert np.array_equal(fade.mix(clean, 0.0), clean)
+    assert np.array_equal(Fade(rate=0.0)(clean, training=True), clean)
+    again = Fade(center=10.0, spread=3.0, rate=0.5, seed=1)
+    assert np.array_equal(again(clean, training=True), faded)
+
+
+def test_a_model_that_fades_is_saved_and_loaded(tmp_path):
+    inputs = keras.Input((6, 4), name="touch")
+    model = keras.Model(inputs, keras.layers.Dense(2)(keras.layers.Flatten()(Fade(1.0, 2.0, 0.3)(inputs))))
+    model.save(tmp_path / "fades.keras")
+    again = keras.models.load_model(tmp_path / "fades.keras")
+    data = np.random.default_rng(0).normal(size=(3, 6, 4)).astype("float32")
+    assert np.allclose(again.predict(data, verbose=0), model.predict(data, verbose=0))
+    assert again.layers[1].get_config() == model.layers[1].get_config()
+
+
+@pytest.mark.parametrize("wrong", [{"spread": -1.0}, {"rate": 1.1}, {"rate": -0.1}])
+def test_fading_refuses(wrong):
+    with pytest.raises(ValueError, match="Fade: "):
+        Fade(**wrong)

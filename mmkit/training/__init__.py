@@ -2,6 +2,7 @@
 
 from mmkit.training.augmented import augmented
 from mmkit.training.contrastive import Similarity, info_nce, nt_xent
+from mmkit.training.fade import Fade
 from mmkit.training.labelled_sets import labelled_sets, labels_needed
 from mmkit.training.probes import linear_probe
 from mmkit.training.rate_grid import RateGrid
@@ -9,6 +10,7 @@ from mmkit.training.side_by_side import DenseSideBySide, SideBySide
 
 __all__ = [
     "DenseSideBySide",
+    "Fade",
     "RateGrid",
     "SideBySide",
     "Similarity",
