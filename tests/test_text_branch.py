@@ -110,6 +110,50 @@ def test_frozen_layers_drop_nothing_in_training():
     assert np.abs(np.asarray(branch(IDS, training=True)) - np.asarray(branch(IDS))).max() > 1e-3
 
 
+def test_set_train_changes_what_is_trained(tmp_path):
+    ids = keras.Input((None,), dtype="int32")
+    branch = text_branch(6)
+    model = keras.Model(ids, branch(ids))
+    for train, last in (("last", 1), ("all", None), ("last", None), ("none", None), ("last", 2)):
+        branch.set_train(train, last)
+        other = text_branch(6, train=train, last=last)
+        other.build((None, None))
+        assert len(model.trainable_weights) == len(other.trainable_weights)
+        assert trained(branch) == [path.replace(other.name, branch.name, 1) for path in trained(other)]
+
+    branch.set_train("none")
+    model.compile(keras.optimizers.SGD(0.1), "mse")
+    states = branch.frozen_states(IDS)
+    model.fit(IDS, np.ones((4, 6)), epochs=1, verbose=0)
+    np.testing.assert_array_equal(branch.frozen_states(IDS), states)
+    branch.set_train("last", 1)
+    below = branch.frozen_states(IDS)
+    before = [weight.numpy() for weight in branch.trainable_weights]
+    model.compile(keras.optimizers.SGD(0.1), "mse")
+    model.fit(IDS, np.ones((4, 6)), epochs=1, verbose=0)
+    np.testing.assert_array_equal(branch.frozen_states(IDS), below)
+    moved = [np.abs(weight - old).max() > 0 for weight, old in zip(branch.trainable_weights, before)]
+    assert sum(moved) >= len(moved) - 1  # the bias of attention's keys has no effect
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert len(loaded.trainable_weights) == len(model.trainable_weights)
+    np.testing.assert_allclose(loaded(IDS), model(IDS), rtol=1e-5, atol=1e-6)
+
+
+def test_set_train_says_what_it_cannot_do():
+    branch = text_branch(6)
+    with pytest.raises(ValueError, match="not 'lora'"):
+        branch.set_train("lora")
+    with pytest.raises(ValueError, match="last is 9"):
+        branch.set_train("last", 9)
+    with pytest.raises(ValueError, match="with LoRA it stays"):
+        text_branch(6, train="lora").set_train("last")
+    of_states = text_branch(6, train="last", last=1)
+    of_states(of_states.frozen_states(IDS))
+    with pytest.raises(ValueError, match="reads states"):
+        of_states.set_train("last", 2)
+
+
 def test_lora_goes_on_learning_after_it_was_loaded(tmp_path):
     inputs = keras.Input((None,), dtype="int32")
     model = keras.Model(inputs, text_branch(6, train="lora", rank=2)(inputs))

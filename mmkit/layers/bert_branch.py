@@ -28,7 +28,8 @@ class BertTextBranch(keras.layers.Layer):
     results, less work. Call the same branch in two models, one over `keras.Input((None,), dtype="int32")` for ids and
     one over `keras.Input((None, branch.width))` for states, and they share its weights.
 
-    `trainable = False` freezes all of the branch, and `trainable = True` brings back what `train` says.
+    `trainable = False` freezes all of the branch, and `trainable = True` brings back what `train` says. `set_train`
+    changes `train`: train on a frozen BERT first, then change it, compile again with a small rate, and train on.
 
     Args:
         units: int, size of the features.
@@ -108,8 +109,8 @@ class BertTextBranch(keras.layers.Layer):
         take_kernel_options(self, kernel_initializer, kernel_regularizer)
         self.width = backbone.hidden_dim
         self.supports_masking = True
-        reach = {"none": 0, "last": 2 if last is None else last, "lora": last or count, "all": count}[train]
-        self.first_trained = count - min(reach, count)  # the layers below are frozen; the embeddings are, but for "all"
+        self.first_trained = count - self._reach()  # the layers below are frozen; the embeddings are, but for "all"
+        self._reads_states = False
         self.attend = None
         if pooling == "attention" and not tokens:
             self.attend = keras.layers.Dense(1, use_bias=False, name="attend", **inner_options(self))
@@ -130,6 +131,49 @@ class BertTextBranch(keras.layers.Layer):
         keras.layers.Layer.trainable.fset(self, value)
         if hasattr(self, "projection"):
             self._freeze() if value else freeze(self)
+
+    def set_train(self, train: str, last: int | None = None) -> None:
+        """Changes what of the BERT is trained from now on. Compile the model again afterwards, as Keras asks for.
+
+        Args:
+            train: "none", "last" or "all", as for the branch.
+            last: int, how many of the upper layers "last" reaches; None: 2.
+
+        Raises:
+            ValueError: if `train` is another, or the branch has LoRA, or it reads states: these are of other layers.
+
+        Example:
+            >>> import keras
+            >>> from keras_hub.models import BertBackbone
+            >>> from mmkit import layers
+            >>> bert = BertBackbone(100, num_layers=3, num_heads=2, hidden_dim=8, intermediate_dim=16)
+            >>> ids = keras.Input((4,), dtype="int32")
+            >>> branch = layers.BertTextBranch(2, backbone=bert)
+            >>> model = keras.Model(ids, branch(ids))
+            >>> len(model.trainable_weights)  # of the dense layer; now compile and fit
+            2
+            >>> branch.set_train("last", last=1)  # then compile again, with a small rate, and fit
+            >>> len(model.trainable_weights)
+            18
+        """
+        if train not in ("none", "last", "all"):
+            raise ValueError(f"BertTextBranch: set_train takes none, last or all, not {train!r}")
+        if self.train == "lora":
+            raise ValueError("BertTextBranch: with LoRA it stays what is trained: make another branch")
+        if self._reads_states:
+            raise ValueError("BertTextBranch: it reads states of the layers frozen so far: make another branch, on ids")
+        count = len(self.backbone.transformer_layers)
+        if last is not None and not 0 < last <= count:
+            raise ValueError(f"BertTextBranch: last is {last}, but the backbone has {count} layers")
+        self.train, self.last = train, last
+        self.first_trained = count - self._reach()
+        self._freeze()
+
+    def _reach(self) -> int:
+        """How many of the upper layers are trained."""
+        count = len(self.backbone.transformer_layers)
+        reach = {"none": 0, "last": 2 if self.last is None else self.last, "lora": self.last or count, "all": count}
+        return min(reach[self.train], count)
 
     def _freeze(self) -> None:
         """Marks what is trained of the backbone."""
@@ -177,6 +221,7 @@ class BertTextBranch(keras.layers.Layer):
         if len(inputs.shape) == 2:
             states = self._lower(inputs, mask, training)
         else:
+            self._reads_states = True
             states = masks.keep(ops.cast(inputs, self.backbone.compute_dtype), mask)
         for layer in self.backbone.transformer_layers[self.first_trained :]:
             states = layer(states, padding_mask=mask, training=training)
