@@ -64,12 +64,12 @@ def words(source: str) -> str:
 
 
 def reading_minutes(nb: NotebookNode) -> int:
-    """To read and try: 200 words a minute, a minute a code cell, eight an exercise; in steps of five."""
+    """To read and try: 150 words a minute, one and a half a code cell, twelve an exercise; in steps of five."""
     count = sum(len(words(cell.source).split()) for cell in nb.cells if cell.cell_type == "markdown")
     code = [tags(cell) for cell in nb.cells if cell.cell_type == "code"]
     shown = sum(not {"exercise", "check", "solution", "more-checks", "drawing"} & set(tagged) for tagged in code)
     exercises = sum("exercise" in tagged for tagged in code)
-    return 5 * round((count / 200 + shown + 8 * exercises) / 5)
+    return 5 * round((count / 150 + 1.5 * shown + 12 * exercises) / 5)
 
 
 def captions(nb: NotebookNode) -> dict[int, str]:
