@@ -13,6 +13,7 @@ with mmkit.quiet_imports():
         DenseSideBySide,
         Fade,
         RateGrid,
+        Retrain,
         SideBySide,
         Similarity,
         info_nce,
@@ -414,3 +415,30 @@ def test_a_model_that_fades_is_saved_and_loaded(tmp_path):
 def test_fading_refuses(wrong):
     with pytest.raises(ValueError, match="Fade: "):
         Fade(**wrong)
+
+
+def test_retrain_is_fit_from_the_same_start_each_time():
+    random = np.random.default_rng(0)
+    x, y = random.normal(size=(12, 3)).astype("float32"), np.arange(12) % 2
+    weight = random.uniform(0.5, 1.5, 12)
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, kernel_regularizer="l2")])
+    twin = keras.models.clone_model(model)
+    twin.set_weights(model.get_weights())
+    for one in (model, twin):
+        one.compile(keras.optimizers.Adam(0.05), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    retrain = Retrain(model, steps=7)
+    retrain(x[:5], y[:5])  # forgotten
+    retrain(x, y, weight)
+    twin.fit(x, y, sample_weight=weight, batch_size=12, epochs=7, verbose=0)
+    for ours, theirs in zip(model.get_weights(), twin.get_weights()):
+        np.testing.assert_allclose(ours, theirs, atol=1e-5)
+
+
+def test_retrain_refuses():
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+    with pytest.raises(ValueError, match="built and compiled"):
+        Retrain(model, steps=5)
+    model.compile("adam", "mse")
+    with pytest.raises(ValueError, match="one step or more"):
+        Retrain(model, steps=0)

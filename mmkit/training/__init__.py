@@ -6,12 +6,14 @@ from mmkit.training.fade import Fade
 from mmkit.training.labelled_sets import labelled_sets, labels_needed
 from mmkit.training.probes import linear_probe
 from mmkit.training.rate_grid import RateGrid
+from mmkit.training.retrain import Retrain
 from mmkit.training.side_by_side import DenseSideBySide, SideBySide
 
 __all__ = [
     "DenseSideBySide",
     "Fade",
     "RateGrid",
+    "Retrain",
     "SideBySide",
     "Similarity",
     "augmented",
