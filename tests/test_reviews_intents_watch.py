@@ -24,6 +24,7 @@ with mmkit.quiet_imports():
     from mmkit.datasets.intents import builder as intents
     from mmkit.datasets.reviews import builder as reviews
     from mmkit.datasets.watch import builder as watch
+    from mmkit.datasets.watch.recorded import as_recorded as watch_in_order
     from mmkit.ground import settings, sources
 
 SPLITS = ("train", "validation", "test")
@@ -222,6 +223,22 @@ def test_windows_are_the_recordings_cut_and_in_small_they_do_not_overlap(example
             assert start % 128 == 0 and np.array_equal(signal, recording["signal"][start : start + 128])
             assert all(row[field] == recording[field] for field in ("label", "person", "arm"))
     assert sum(len(one["signal"]) // 128 for one in recordings) == sum(SIZES["watch"])
+
+
+def test_as_recorded_keeps_the_order_of_a_recording():
+    features, labels, people, numbers = watch_in_order("train", "validation", "test")
+    recordings, taken = watch.read_recordings(), 0
+    assert features.shape == (sum(SIZES["watch"]), 24) and features.dtype == np.float32
+    assert (np.diff(people) >= 0).all() and len(np.flatnonzero(np.diff(numbers))) == 139
+    for number in dict.fromkeys(numbers.tolist()):
+        signal = recordings[number]["signal"]
+        windows = signal[: len(signal) // 128 * 128].reshape(-1, 128, 6)
+        these = slice(taken, taken := taken + len(windows))
+        expected = np.concatenate([windows.mean(1), windows.std(1), windows.min(1), windows.max(1)], axis=1)
+        assert np.allclose(features[these], expected, atol=1e-5)
+        assert (labels[these] == recordings[number]["label"]).all()
+    with pytest.raises(ValueError, match="the name of a split"):
+        watch_in_order()
 
 
 # --- pickles --------------------------------------------------------------------------------------------------------

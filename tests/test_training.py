@@ -14,8 +14,10 @@ with mmkit.quiet_imports():
         Fade,
         RateGrid,
         Retrain,
+        RunningSums,
         SideBySide,
         Similarity,
+        Streams,
         info_nce,
         labelled_sets,
         labels_needed,
@@ -145,6 +147,87 @@ def test_side_by_side_refuses():
         SideBySide(dense_network, 0)
     with pytest.raises(ValueError, match="known inputs: begin each with keras.Input"):
         SideBySide(lambda: keras.Sequential([keras.layers.Dense(2)]), 2)
+
+
+# --- streams --------------------------------------------------------------------------------------------------------
+
+
+def dense_streams(copies=2, examples=12):
+    random = np.random.default_rng(4)
+    x = random.normal(size=(copies, examples, 5)).astype("float32")
+    model = keras.Sequential([keras.Input((copies, 5)), DenseSideBySide(6, "tanh"), DenseSideBySide(3)])
+    return Streams(model, x, random.integers(3, size=examples))
+
+
+def test_streams_side_by_side_are_those_of_train_on_batch():
+    streams = dense_streams()
+    rows = [np.array([[0, 3], [1, 0], [2, 2], [5, 1]]), np.array([[7, 2], [4, 4]])]  # one stream is longer
+    for late in (0, 1):
+        answers = streams.run(rows, 0.3, late=late)
+        again = streams.run(rows, 0.3, late=late)  # each run begins anew
+        np.testing.assert_array_equal(answers, again)
+        predicted = streams.predict()
+        for copy, own in enumerate(rows):
+            layers = [keras.layers.Dense(6, "tanh"), keras.layers.Dense(3)]
+            alone = keras.Sequential([keras.Input((5,)), *layers])
+            alone.set_weights([weight[copy] for weight in streams.start])
+            alone.compile(keras.optimizers.SGD(0.3), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+            x, y = streams.x.numpy()[copy], streams.y.numpy()
+            expected = np.full(12, -1)
+            for step, row in enumerate(own):
+                expected[row[0]] = alone.predict_on_batch(x[row[:1]]).argmax()
+                if step >= late:
+                    alone.train_on_batch(x[own[step - late]], y[own[step - late]])
+            np.testing.assert_array_equal(answers[copy], expected)
+            np.testing.assert_array_equal(predicted[copy], alone.predict_on_batch(x).argmax(axis=-1))
+            for weight, other in zip(streams.model.get_weights(), alone.get_weights()):
+                np.testing.assert_allclose(weight[copy], other, atol=1e-5)
+
+
+def test_streams_that_do_not_learn():
+    streams = dense_streams()
+    before = streams.predict()
+    answers = streams.run([np.arange(12)[:, None]] * 2, 0.0)
+    np.testing.assert_array_equal(answers, before)
+
+
+def test_streams_refuse():
+    streams = dense_streams()
+    with pytest.raises(ValueError, match="wants x .copies, examples, features."):
+        Streams(streams.model, streams.x[:, :, :4], streams.y)
+    with pytest.raises(ValueError, match=r"wants 2 arrays \(steps, batch\)"):
+        streams.run([np.array([[0], [1]])], 0.1)
+    with pytest.raises(ValueError, match="cannot come"):
+        streams.run([np.array([[0]])] * 2, 0.1, late=-1)
+
+
+def test_running_sums_are_ridge_regression_in_any_order():
+    random = np.random.default_rng(5)
+    h, y = random.normal(size=(50, 6)), random.integers(4, size=50)
+    kernel, bias = RunningSums(4, penalty=2.0).learn(h, y).weights()
+    with_one = np.c_[h, np.ones(50)]
+    residual = np.eye(4)[y] - with_one @ np.vstack([kernel, bias])
+    np.testing.assert_allclose(with_one.T @ residual, 2.0 * np.vstack([kernel, bias]), atol=1e-10)  # the gradient is 0
+    parts = RunningSums(4, penalty=2.0)
+    for part in np.array_split(random.permutation(50), 9):
+        parts.learn(h[part], y[part])
+    np.testing.assert_allclose(parts.weights()[0], kernel, atol=1e-12)
+    np.testing.assert_array_equal(parts.answer(h), (h @ kernel + bias).argmax(axis=1))
+
+
+def test_running_sums_refuse():
+    for arguments in ((1,), (3, 0.0)):
+        with pytest.raises(ValueError, match="two classes and a positive penalty"):
+            RunningSums(*arguments)
+    with pytest.raises(ValueError, match="learned nothing yet"):
+        RunningSums(3).answer(np.zeros((1, 2)))
+    sums = RunningSums(3).learn(np.zeros((2, 5)), [0, 1])
+    for features, labels in ((np.zeros((2, 4)), [0, 1]), (np.zeros(5), [0])):
+        with pytest.raises(ValueError, match=r"features \(examples, 5\)"):
+            sums.learn(features, labels)
+    for labels in ([0], [0, 3]):
+        with pytest.raises(ValueError, match="a class from 0 to 2 for each of 2 examples"):
+            sums.learn(np.zeros((2, 5)), labels)
 
 
 # --- contrastive losses ---------------------------------------------------------------------------------------------

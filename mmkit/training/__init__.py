@@ -1,4 +1,4 @@
-"""What lessons share when they train: copies side by side, contrastive losses, probes, labelled sets, augmentation."""
+"""What lessons share when they train: copies side by side, streams, contrastive losses, probes, labelled sets."""
 
 from mmkit.training.augmented import augmented
 from mmkit.training.contrastive import Similarity, info_nce, nt_xent
@@ -8,14 +8,17 @@ from mmkit.training.probes import linear_probe
 from mmkit.training.rate_grid import RateGrid
 from mmkit.training.retrain import Retrain
 from mmkit.training.side_by_side import DenseSideBySide, SideBySide
+from mmkit.training.streams import RunningSums, Streams
 
 __all__ = [
     "DenseSideBySide",
     "Fade",
     "RateGrid",
     "Retrain",
+    "RunningSums",
     "SideBySide",
     "Similarity",
+    "Streams",
     "augmented",
     "info_nce",
     "labelled_sets",
