@@ -18,6 +18,7 @@ with mmkit.quiet_imports():
         SideBySide,
         Similarity,
         Streams,
+        adwin,
         info_nce,
         labelled_sets,
         labels_needed,
@@ -525,3 +526,34 @@ def test_retrain_refuses():
     model.compile("adam", "mse")
     with pytest.raises(ValueError, match="one step or more"):
         Retrain(model, steps=0)
+
+
+def test_adwin_is_its_formula_at_the_best_cut():
+    random = np.random.default_rng(0)
+    errors = np.concatenate([random.random((4, 80)) < 0.1, random.random((4, 40)) < 0.9], axis=1)
+    rises, cuts = adwin(errors, delta=0.05)
+    for row, rise, cut in zip(errors, rises, cuts, strict=True):
+        log, variance, n = np.log(2 * 120 / 0.05), row.var(), len(row)
+        found = []
+        for older in range(1, n):
+            m = 1 / (1 / older + 1 / (n - older))
+            bound = np.sqrt(2 / m * variance * log) + 2 / (3 * m) * log
+            found.append((row[older:].mean() - row[:older].mean()) / bound)
+        assert np.isclose(rise, max(found))
+        assert cut == 1 + np.argmax(found)
+        assert rise > 1 and 60 < cut < 100
+        assert np.isclose(adwin(row, delta=0.05)[0], rise)
+
+
+def test_adwin_does_not_rise_where_errors_fall():
+    assert adwin(np.repeat([1, 0], [60, 30]))[0] < 0.2
+    assert adwin(np.zeros(50))[0] == 0
+
+
+@pytest.mark.parametrize(
+    "errors, delta, told",
+    [([1], 0.1, "two errors or more"), ([0.5, 1], 0.1, "0 and 1"), ([0, np.nan], 0.1, "0 and 1"), ([0, 1], 1, "delta")],
+)
+def test_adwin_refuses(errors, delta, told):
+    with pytest.raises(ValueError, match=told):
+        adwin(errors, delta=delta)

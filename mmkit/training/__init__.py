@@ -2,6 +2,7 @@
 
 from mmkit.training.augmented import augmented
 from mmkit.training.contrastive import Similarity, info_nce, nt_xent
+from mmkit.training.drift import adwin
 from mmkit.training.fade import Fade
 from mmkit.training.labelled_sets import labelled_sets, labels_needed
 from mmkit.training.probes import linear_probe
@@ -19,6 +20,7 @@ __all__ = [
     "SideBySide",
     "Similarity",
     "Streams",
+    "adwin",
     "augmented",
     "info_nce",
     "labelled_sets",
